@@ -1,0 +1,45 @@
+# fastsync: build, run, test. `make run` shows a file arriving.
+SHELL  := /bin/bash
+GO     ?= go
+SOURCE ?=
+TARGET ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: build run test race lint fuzz bench check deps-run deps-test clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fastsync ./cmd/fastsync
+
+# Installs a Debian package only where its command is missing.
+define need
+command -v $(1) >/dev/null || [ -x /usr/sbin/$(1) ] || missing="$$missing $(2)";
+endef
+define install
+[ -z "$$missing" ] || { sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
+endef
+
+deps-run:
+	@missing=; $(call need,rsync,rsync) $(call need,redis-server,redis-server) $(install)
+
+deps-test: deps-run
+	@missing=; $(call need,sshd,openssh-server) $(call need,ssh,openssh-client) $(call need,php,php-cli) \
+	  php -m 2>/dev/null | grep -qi '^redis$$' || missing="$$missing php-redis"; $(install)
+
+run: deps-run build
+	@./contrib/demo.sh '$(SOURCE)' '$(TARGET)'
+
+test: deps-test build
+	$(GO) test ./...
+
+race: deps-test
+	$(GO) test -race ./...
+
+lint:
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+check: build
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/publisher"
+	"github.com/fastsync/fastsync/watcher"
+)
+
+// agentState is what the agent tells, kept as JSON in the agent hash.
+type agentState struct {
+	Heartbeat time.Time      `json:"heartbeat"`
+	Source    string         `json:"source"`
+	Watch     watcher.Status `json:"watch"`
+	Relayed   int64          `json:"relayed"`
+	Refused   int64          `json:"refused"`
+}
+
+const agentBeat = 2 * time.Second
+
+func realDir(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return dir, fmt.Errorf("--source %s: %w; give a folder that exists", dir, err)
+	}
+	return filepath.Abs(real)
+}
+
+func (s *service) runAgent(ctx context.Context) error {
+	keys := fastsync.NewKeys(s.cfg.Name)
+	pub := publisher.New(publisher.Config{Redis: s.redis, Keys: keys, Log: s.log})
+	mode := s.cfg.Watch
+	if mode == "auto" {
+		mode = "fsnotify"
+	}
+	w, err := watcher.New(watcher.Config{
+		Root: s.cfg.Source, Publisher: pub, Excluded: s.filter.Excluded, Mode: mode, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	gaps := make(chan struct{}, 1)
+	relay := publisher.NewRelay(publisher.RelayConfig{
+		Redis: s.redis, Channel: s.cfg.Channel, Source: s.cfg.Source, Publisher: pub, Log: s.log,
+		Gap: func() {
+			select {
+			case gaps <- struct{}{}:
+			default: // one is asked for already
+			}
+		},
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return relay.Run(ctx) })
+	g.Go(func() error { return s.checkpoints(ctx, keys, w, relay, gaps) })
+	return g.Wait()
+}
+
+// checkpoints catches up from the last checkpoint at start and at each gap,
+// and moves the checkpoint on as the watcher's events reach Redis.
+func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watcher.Watcher, relay *publisher.Relay, gaps <-chan struct{}) error {
+	since, err := s.lastCheckpoint(ctx, keys)
+	if err != nil {
+		return nil // only the end of ctx stops it
+	}
+	select {
+	case <-w.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	catchUp := func() {
+		begun := time.Now()
+		if err := w.CatchUp(ctx, since); err != nil {
+			if ctx.Err() == nil {
+				s.log.Error().Err(err).Msg("could not catch up; trying again")
+			}
+			return
+		}
+		since = begun
+	}
+	if !since.IsZero() {
+		catchUp()
+	}
+	tick := time.NewTicker(agentBeat)
+	defer tick.Stop()
+	for {
+		if at := w.Checkpoint(); at.After(since) && s.cfg.Watch != "off" {
+			since = at
+		}
+		s.beat(ctx, keys, since, agentState{
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
+		})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-gaps:
+			catchUp()
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.Time, error) {
+	for {
+		text, err := s.redis.HGet(ctx, keys.Agent(), "checkpoint").Result()
+		if errors.Is(err, redis.Nil) {
+			return time.Time{}, nil
+		}
+		if err == nil {
+			var at time.Time
+			if err := at.UnmarshalText([]byte(text)); err == nil {
+				return at, nil
+			}
+			return time.Time{}, nil
+		}
+		s.log.Error().Err(err).Msg("cannot reach redis; trying again until it is there")
+		select {
+		case <-ctx.Done():
+			return time.Time{}, ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func (s *service) beat(ctx context.Context, keys fastsync.Keys, checkpoint time.Time, state agentState) {
+	text, err := json.Marshal(state)
+	if err != nil {
+		return
+	}
+	values := []any{"state", string(text)}
+	if !checkpoint.IsZero() {
+		values = append(values, "checkpoint", checkpoint.Format(time.RFC3339Nano))
+	}
+	if err := s.redis.HSet(ctx, keys.Agent(), values...).Err(); err != nil && ctx.Err() == nil {
+		s.log.Debug().Err(err).Msg("could not write the agent's state")
+	}
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/fastsync/fastsync"
+)
+
+// config is every setting, by the name that its flag, its FASTSYNC_* variable
+// and its key in the YAML file share. Flags win over the environment, which
+// wins over the file.
+type config struct {
+	Source      string        `yaml:"source"`
+	Targets     []string      `yaml:"target"`
+	Name        string        `yaml:"name"`
+	Watch       string        `yaml:"watch"`
+	Redis       string        `yaml:"redis"`
+	RedisListen string        `yaml:"redis-listen"`
+	StateDir    string        `yaml:"state-dir"`
+	Channel     string        `yaml:"channel"`
+	Rsh         string        `yaml:"rsh"`
+	Delete      bool          `yaml:"delete"`
+	MaxDelete   int           `yaml:"max-delete"`
+	Exclude     []string      `yaml:"exclude"`
+	SweepEvery  time.Duration `yaml:"sweep-every"`
+	LogFormat   string        `yaml:"log-format"`
+	file        string
+}
+
+// target is one --target, taken apart.
+type target struct{ Name, Dest string }
+
+// addFlags gives cmd every setting as a flag, with its default.
+func (c *config) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.file, "config", "", "YAML `FILE` with any of these settings")
+	f.StringVar(&c.Source, "source", "", "`DIR` whose changes are shipped, the root (a pull takes host:path or rsync://host/module/)")
+	f.StringArrayVar(&c.Targets, "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
+	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify or off (only what the CMS publishes)")
+	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
+	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
+	f.IntVar(&c.MaxDelete, "max-delete", 1000, "the most deletions a batch or sweep may make without an operator")
+	f.StringArrayVar(&c.Exclude, "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")
+	f.DurationVar(&c.SweepEvery, "sweep-every", time.Hour, "time between full compares; 0 means never")
+	f.StringVar(&c.Channel, "channel", "new_files", "channel on which the CMS publishes paths")
+	f.StringVar(&c.RedisListen, "redis-listen", "127.0.0.1:6379", "where the managed redis-server listens for the CMS; empty means only its socket")
+	c.addRedisFlags(f)
+}
+
+// addRedisFlags gives cmd what it needs to find Redis and the root in it.
+func (c *config) addRedisFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.Name, "name", "media", "name of the root in Redis")
+	f.StringVar(&c.Redis, "redis", "", "`URL` of Redis: redis://, rediss:// or unix:// (unset: a managed redis-server; password by FASTSYNC_REDIS_PASSWORD or FASTSYNC_REDIS_PASSWORD_FILE)")
+	f.StringVar(&c.StateDir, "state-dir", defaultStateDir(), "`DIR` of the managed redis-server")
+	f.StringVar(&c.LogFormat, "log-format", "console", "console or json")
+}
+
+func defaultStateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/fastsync"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "fastsync")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "fastsync-state"
+	}
+	return filepath.Join(home, ".local", "state", "fastsync")
+}
+
+// load completes c from the file and the environment for what no flag gave.
+func (c *config) load(cmd *cobra.Command) error {
+	flags := cmd.Flags()
+	if !flags.Changed("config") {
+		c.file = os.Getenv("FASTSYNC_CONFIG")
+	}
+	given := *c
+	if c.file != "" {
+		if err := c.readFile(); err != nil {
+			return err
+		}
+	}
+	var faults []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			restore(c, &given, f.Name)
+			return
+		}
+		key := "FASTSYNC_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := os.LookupEnv(key)
+		if !ok || f.Name == "config" {
+			return
+		}
+		for i, part := range envParts(f, value) {
+			if i == 0 {
+				restore(c, &config{}, f.Name)
+			}
+			if err := f.Value.Set(part); err != nil {
+				faults = append(faults, fmt.Errorf("%s=%q: %w", key, value, err))
+			}
+		}
+	})
+	return errors.Join(faults...)
+}
+
+// envParts splits the variables of repeatable flags at line ends.
+func envParts(f *pflag.Flag, value string) []string {
+	if f.Value.Type() != "stringArray" {
+		return []string{value}
+	}
+	return strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })
+}
+
+// restore copies the field of one flag from given.
+func restore(c, given *config, name string) {
+	to, from := reflect.ValueOf(c).Elem(), reflect.ValueOf(given).Elem()
+	for i := range to.NumField() {
+		if to.Type().Field(i).Tag.Get("yaml") == name {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+}
+
+var unknownKey = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+
+func (c *config) readFile() error {
+	text, err := os.ReadFile(c.file)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	err = d.Decode(c)
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil
+	}
+	var lines []error
+	for _, line := range strings.Split(err.Error(), "\n") {
+		if m := unknownKey.FindStringSubmatch(line); m != nil {
+			lines = append(lines, fmt.Errorf("%s:%s: unknown key %q; the nearest is %q", c.file, m[1], m[2], nearest(m[2])))
+		} else if line = strings.TrimSpace(line); line != "" && line != "yaml: unmarshal errors:" {
+			lines = append(lines, fmt.Errorf("%s: %s", c.file, line))
+		}
+	}
+	return errors.Join(lines...)
+}
+
+func nearest(word string) string {
+	best, least := "", 1<<30
+	t := reflect.TypeFor[config]()
+	for i := range t.NumField() {
+		if key := t.Field(i).Tag.Get("yaml"); key != "" && distance(word, key) < least {
+			best, least = key, distance(word, key)
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte edits between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// targets takes the --target values apart; all faults are told at once.
+func (c *config) targets() ([]target, error) {
+	var list []target
+	var faults []error
+	seen := map[string]bool{}
+	for _, text := range c.Targets {
+		t := target{Dest: text}
+		if name, dest, ok := strings.Cut(text, "="); ok && fastsync.GoodName(name) {
+			t = target{name, dest}
+		} else {
+			t.Name = nameOf(text)
+		}
+		switch {
+		case t.Dest == "":
+			faults = append(faults, fmt.Errorf("--target %q: no destination; give [NAME=]DEST", text))
+		case strings.HasPrefix(t.Dest, "-"):
+			faults = append(faults, fmt.Errorf("--target %q: a destination must not start with \"-\"; write ./%s for such a folder", text, t.Dest))
+		case seen[t.Name]:
+			faults = append(faults, fmt.Errorf("--target %q: another target is called %q too; give each a name of its own, NAME=DEST", text, t.Name))
+		}
+		seen[t.Name] = true
+		list = append(list, t)
+	}
+	if len(c.Targets) == 0 {
+		faults = append(faults, errors.New("--target is missing: say where to ship to, a folder, host:path or rsync://host/module/"))
+	}
+	return list, errors.Join(faults...)
+}
+
+// nameOf makes a target's name of its destination.
+func nameOf(dest string) string {
+	dest = strings.TrimPrefix(dest, "rsync://")
+	if host, _, ok := strings.Cut(dest, ":"); ok && !strings.Contains(host, "/") {
+		dest = host
+	} else if !strings.Contains(dest, "//") && strings.HasPrefix(dest, "/") {
+		dest = filepath.Base(dest)
+	}
+	name := strings.Map(func(r rune) rune {
+		if fastsync.GoodName(string(r)) {
+			return r
+		}
+		return '-'
+	}, dest)
+	return strings.Trim(name[:min(len(name), 64)], "-.")
+}

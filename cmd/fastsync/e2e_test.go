@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"fastsync": func() { os.Exit(run()) }})
+}
+
+// TestEndToEnd runs what a user types, with the real redis-server and rsync.
+func TestEndToEnd(t *testing.T) {
+	for _, tool := range []string{"rsync", "redis-server", "redis-cli"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%s is not installed", tool)
+			}
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "../../testdata/e2e",
+		Setup: func(env *testscript.Env) error {
+			state := filepath.Join(env.WorkDir, "state")
+			env.Setenv("FASTSYNC_STATE_DIR", state)
+			env.Setenv("FASTSYNC_REDIS_LISTEN", "")
+			env.Setenv("SOCK", filepath.Join(state, "redis.sock"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"eventually": eventually,
+			"same":       same,
+		},
+	})
+}
+
+// eventually runs a command until it succeeds (with !, fails), for 20 s at most.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	var out []byte
+	for time.Now().Before(deadline) {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = ts.Getenv("WORK")
+		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"))
+		var err error
+		if out, err = cmd.CombinedOutput(); (err == nil) != neg {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // a poll, bounded by the deadline
+	}
+	ts.Fatalf("after 20 s still not as wanted: %q: %s", args, out)
+}
+
+// same waits until rsync sees no difference in content, names or modes.
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: same SOURCE TARGET")
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	var out []byte
+	for time.Now().Before(deadline) {
+		cmd := exec.Command("rsync", "-anicO", "--delete", "--modify-window=-1", args[0]+"/", args[1]+"/")
+		cmd.Dir = ts.Getenv("WORK")
+		var err error
+		if out, err = cmd.CombinedOutput(); err == nil && len(bytes.TrimSpace(out)) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // a poll, bounded by the deadline
+	}
+	ts.Fatalf("%s", fmt.Sprintf("after 30 s %s and %s still differ:\n%s", args[0], args[1], out))
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/filter"
+	"github.com/fastsync/fastsync/internal/redisserver"
+	"github.com/fastsync/fastsync/rsyncer"
+	"github.com/fastsync/fastsync/subscriber"
+)
+
+func newRun() *cobra.Command {
+	return newService("run", "Watch the root and ship to every target, in one process", true, true)
+}
+
+func newAgent() *cobra.Command {
+	return newService("agent", "Only notice changes and put them into Redis (needs --redis)", true, false)
+}
+
+func newSubscribe() *cobra.Command {
+	return newService("subscribe", "Only ship what is in Redis to the targets (needs --redis)", false, true)
+}
+
+// service is one process with an agent, subscribers, or both.
+type service struct {
+	cfg         config
+	log         zerolog.Logger
+	targets     []target
+	filter      *filter.Filter
+	syncers     []*rsyncer.Rsyncer
+	server      *redisserver.Server
+	redis       redis.UniversalClient
+	agent       bool
+	subscribers bool
+}
+
+func newService(use, short string, agent, subscribers bool) *cobra.Command {
+	s := &service{agent: agent, subscribers: subscribers}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.cfg.load(cmd); err != nil {
+				return err
+			}
+			if err := s.prepare(); err != nil {
+				return err
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	s.cfg.addFlags(cmd.Flags())
+	return cmd
+}
+
+// prepare finds every fault before anything starts.
+func (s *service) prepare() error {
+	s.log = newLogger(s.cfg.LogFormat)
+	redis.SetLogger(redisLog{s.log})
+	var faults []error
+	fault := func(err error) { faults = append(faults, err) }
+	var err error
+	if s.cfg.Source == "" {
+		fault(errors.New("--source is missing: say which folder to ship"))
+	} else if s.agent {
+		if s.cfg.Source, err = realDir(s.cfg.Source); err != nil {
+			fault(err)
+		}
+	}
+	if !fastsync.GoodName(s.cfg.Name) {
+		fault(fmt.Errorf("--name %q: use letters, digits, \"-\", \"_\" and \".\", at most 64", s.cfg.Name))
+	}
+	if s.filter, err = filter.New(s.cfg.Exclude); err != nil {
+		fault(err)
+	}
+	if s.subscribers {
+		fault(s.prepareTargets(len(faults) == 0))
+	}
+	if s.agent && s.cfg.Watch != "auto" && s.cfg.Watch != "fsnotify" && s.cfg.Watch != "off" {
+		fault(fmt.Errorf("--watch %q: use auto, fsnotify or off", s.cfg.Watch))
+	}
+	fault(s.prepareRedis())
+	return errors.Join(faults...)
+}
+
+func (s *service) prepareTargets(sourceGood bool) error {
+	var faults []error
+	var err error
+	s.targets, err = s.cfg.targets()
+	faults = append(faults, err)
+	if !sourceGood {
+		return err
+	}
+	for _, t := range s.targets {
+		r, err := rsyncer.New(rsyncer.Config{
+			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Delete: s.cfg.Delete,
+			MaxDelete: s.cfg.MaxDelete, Filter: s.filter, Log: s.log.With().Str("target", t.Name).Logger(),
+		})
+		faults = append(faults, err)
+		s.syncers = append(s.syncers, r)
+	}
+	return errors.Join(faults...)
+}
+
+func (s *service) prepareRedis() error {
+	url := s.cfg.Redis
+	if url == "" {
+		if !s.agent || !s.subscribers {
+			return errors.New("--redis is missing: agent and subscribe share a Redis; give its URL, as redis://host:6379")
+		}
+		server, err := redisserver.New(redisserver.Config{Dir: s.cfg.StateDir, Listen: s.cfg.RedisListen, Log: s.log})
+		if err != nil {
+			return err
+		}
+		if err := server.Check(); err != nil {
+			return err
+		}
+		s.server, url = server, server.URL()
+	}
+	var err error
+	s.redis, err = openRedis(url)
+	return err
+}
+
+// run starts the parts and waits for all of them. The managed redis-server
+// ends last, so that the parts can put their last words into it.
+func (s *service) run(ctx context.Context) error {
+	defer func() { _ = s.redis.Close() }()
+	if s.server == nil {
+		return s.runParts(ctx)
+	}
+	server, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.Run(server) }()
+	var err error
+	select {
+	case <-s.server.Ready():
+		if err = s.leaveURL(); err == nil {
+			err = s.runParts(ctx)
+		}
+	case <-ctx.Done():
+	case err = <-ended:
+		ended <- nil
+	}
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// leaveURL lets the other subcommands find the managed redis-server.
+func (s *service) leaveURL() error {
+	if err := os.WriteFile(filepath.Join(s.cfg.StateDir, "url"), []byte(s.server.URL()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write into --state-dir: %w", err)
+	}
+	return nil
+}
+
+func (s *service) runParts(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if s.agent {
+		g.Go(func() error { return s.runAgent(ctx) })
+	}
+	for i, t := range s.targets {
+		g.Go(func() error { return s.subscriber(t, s.syncers[i]).Run(ctx) })
+	}
+	if s.subscribers {
+		s.log.Info().Str("source", s.cfg.Source).Int("targets", len(s.targets)).Str("version", version).Msg("fastsync runs")
+	}
+	err := g.Wait()
+	s.log.Info().Msg("fastsync stopped")
+	return err
+}
+
+func (s *service) subscriber(t target, syncer subscriber.Syncer) *subscriber.Subscriber {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	every := s.cfg.SweepEvery
+	if every == 0 {
+		every = -time.Second
+	}
+	return subscriber.New(subscriber.Config{
+		Redis: s.redis, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest,
+		Consumer: host, Syncer: syncer, Delete: s.cfg.Delete, SweepEvery: every, Log: s.log,
+	})
+}

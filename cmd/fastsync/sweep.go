@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/subscriber"
+)
+
+func newSweep() *cobra.Command {
+	var cfg config
+	var only string
+	var dryRun, release bool
+	cmd := &cobra.Command{
+		Use:   "sweep",
+		Short: "Compare the root with each target now, repair what differs, and compare that again",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.load(cmd); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			client, err := cfg.connect(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = client.Close() }()
+			keys := fastsync.NewKeys(cfg.Name)
+			names, err := chosen(ctx, client, keys, only)
+			if err != nil {
+				return err
+			}
+			verb := "sweep"
+			if dryRun {
+				verb = "dry-run"
+			}
+			var faults []error
+			for _, name := range names {
+				if release {
+					faults = append(faults, client.Publish(ctx, keys.Control(name), "release").Err())
+					continue
+				}
+				faults = append(faults, sweepTarget(ctx, cmd.OutOrStdout(), client, keys, name, verb))
+			}
+			return errors.Join(faults...)
+		},
+	}
+	cfg.addRedisFlags(cmd.Flags())
+	cmd.Flags().StringVar(&only, "target", "", "only the target called `NAME`")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show the drift by name, repair nothing")
+	cmd.Flags().BoolVar(&release, "release", false, "let the deletions through that a brake holds")
+	return cmd
+}
+
+func chosen(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys, only string) ([]string, error) {
+	live, err := liveTargets(ctx, client, keys)
+	if err != nil {
+		return nil, err
+	}
+	if only == "" && len(live) > 0 {
+		return live, nil
+	}
+	for _, name := range live {
+		if name == only {
+			return []string{name}, nil
+		}
+	}
+	return nil, fmt.Errorf("no live target called %q; live are: %s", only, strings.Join(live, ", "))
+}
+
+// sweepTarget orders a sweep and shows it until it ends.
+func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient, keys fastsync.Keys, name, verb string) error {
+	id := strconv.FormatInt(time.Now().UnixNano(), 36)
+	heard, err := client.Publish(ctx, keys.Control(name), verb+" "+id).Result()
+	if err != nil {
+		return fmt.Errorf("ask target %s for a sweep: %w", name, err)
+	}
+	if heard == 0 {
+		return fmt.Errorf("target %s: its subscriber did not hear the order; try again in a moment", name)
+	}
+	show := &progress{w: w, bar: w == os.Stdout && isTerminal(os.Stdout)}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		states, err := readTargets(ctx, client, keys)
+		if err != nil {
+			return err
+		}
+		for _, st := range states {
+			if st.Target != name || st.Sweep.ID != id {
+				continue
+			}
+			if st.Sweep.Running && st.Sweep.Err == "" {
+				show.step(st, time.Now())
+				continue
+			}
+			return show.end(st)
+		}
+	}
+}
+
+// progress shows a running sweep: a bar on a terminal, else a line every 10 s.
+type progress struct {
+	w    io.Writer
+	bar  bool
+	last time.Time
+}
+
+func (p *progress) step(st subscriber.State, now time.Time) {
+	if !p.bar && now.Sub(p.last) < 10*time.Second {
+		return
+	}
+	p.last = now
+	s := st.Sweep
+	line := fmt.Sprintf("%s: comparing, %d differ so far", st.Target, s.Drift)
+	if s.Repaired > 0 {
+		rate := float64(s.Repaired) / now.Sub(s.Started).Seconds()
+		left := time.Duration(float64(s.Drift-s.Repaired) / rate * float64(time.Second))
+		line = fmt.Sprintf("%s: %d of %d repaired, %.0f/s, %s left", st.Target, s.Repaired, s.Drift, rate, left.Round(time.Second))
+	}
+	if !p.bar {
+		fmt.Fprintln(p.w, line)
+		return
+	}
+	const width = 30
+	done := 0
+	if s.Drift > 0 {
+		done = min(width, s.Repaired*width/s.Drift)
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %s", strings.Repeat("█", done), strings.Repeat("·", width-done), line)
+}
+
+func (p *progress) end(st subscriber.State) error {
+	if p.bar {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+	s := st.Sweep
+	if s.Err != "" {
+		return fmt.Errorf("target %s: %s", st.Target, s.Err)
+	}
+	fmt.Fprintf(p.w, "%s: drift %d, repaired %d, left %d, only at the target %d, took %s\n", st.Target, s.Drift, s.Repaired, s.Left, s.Extra, s.Took.Round(time.Millisecond))
+	for _, name := range s.Names {
+		fmt.Fprintf(p.w, "  %q\n", name)
+	}
+	if s.Left > 0 {
+		return fmt.Errorf("target %s: %d paths still differ after the repair", st.Target, s.Left)
+	}
+	return nil
+}

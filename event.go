@@ -1,0 +1,144 @@
+package fastsync
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Scope says how much below a path has to be looked at.
+type Scope string
+
+const (
+	// Entry is the path alone: a file, a link, or a directory without what is in it.
+	Entry Scope = "entry"
+	// Listing is a directory and one level below it: what is in it and what is gone from it.
+	Listing Scope = "listing"
+	// Tree is the path and all that is below it.
+	Tree Scope = "tree"
+)
+
+// Origin says who noticed a change.
+type Origin string
+
+const (
+	// CMS events came by PUBLISH or `fastsync publish`.
+	CMS Origin = "cms"
+	// Watch events came from the kernel.
+	Watch Origin = "watch"
+	// CatchUp events came from the agent's walk of the root.
+	CatchUp Origin = "catchup"
+)
+
+// Change is a place to look at: what a syncer gets.
+type Change struct {
+	Path  string
+	Scope Scope
+	// Released is set when an operator let this deletion through the brake.
+	Released bool
+}
+
+// Event is one entry of the events stream.
+type Event struct {
+	Change
+	Origin Origin
+	// Ref is the CMS's own word to ask about later; empty for none.
+	Ref string
+	// At is when the change was noticed, kept with microseconds.
+	At time.Time
+}
+
+// Values are the fields of the event in the stream.
+func (e Event) Values() []any {
+	values := []any{
+		"path", e.Path, "scope", string(e.Scope),
+		"origin", string(e.Origin), "at", strconv.FormatInt(e.At.UnixMicro(), 10),
+	}
+	if e.Ref != "" {
+		values = append(values, "ref", e.Ref)
+	}
+	return values
+}
+
+// ParseEvent reads what [Event.Values] wrote. It returns an error that wraps
+// [ErrPath] for a bad path, and a plain one for an unknown scope.
+func ParseEvent(fields map[string]any) (Event, error) {
+	text := func(key string) string { s, _ := fields[key].(string); return s }
+	e := Event{
+		Change: Change{Path: text("path"), Scope: Scope(text("scope"))},
+		Origin: Origin(text("origin")),
+		Ref:    text("ref"),
+	}
+	if micros, err := strconv.ParseInt(text("at"), 10, 64); err == nil {
+		e.At = time.UnixMicro(micros)
+	}
+	if err := CheckPath(e.Path); err != nil {
+		return Event{}, err
+	}
+	switch e.Scope {
+	case "":
+		e.Scope = Entry
+	case Entry, Listing, Tree:
+	default:
+		return Event{}, fmt.Errorf("unknown scope %q: want entry, listing or tree", e.Scope)
+	}
+	return e, nil
+}
+
+// Failure is a change that could not be delivered, and why, in a sentence for
+// an operator.
+type Failure struct {
+	Change
+	Reason string
+}
+
+// Outcome is how a run ended for each change that was handed to it. What is
+// in none of the lists is at the target.
+type Outcome struct {
+	// Failed changes were tried and refused one by one, as by a file that
+	// nobody may read.
+	Failed []Failure
+	// Again holds changes whose file was open or changed while it was shipped.
+	Again []Change
+	// Held are deletions that a brake stopped until an operator lets them through.
+	Held []Change
+	// Kept are paths gone from the root that stay at the target, since deletes are off.
+	Kept int
+	// Deleted and Shipped count paths of the list, not files below them.
+	Deleted, Shipped int
+}
+
+// Class says what to do about a run that failed as a whole.
+type Class int
+
+const (
+	// Transient failures go away by themselves: try again after a backoff.
+	Transient Class = iota
+	// Full means that the target has no room: try again after a long backoff.
+	Full
+	// Person means that trying again is useless until somebody acts.
+	Person
+)
+
+// RunError is a run that failed as a whole. No path is to blame for it.
+type RunError struct {
+	Class Class
+	// Code is rsync's exit code, -1 where rsync did not run or was killed.
+	Code int
+	// What happened, to what, and what to do, in a sentence for an operator.
+	What string
+	Err  error
+}
+
+func (e *RunError) Error() string { return e.What }
+func (e *RunError) Unwrap() error { return e.Err }
+
+// ClassOf returns the class of a [RunError] in err, [Transient] for any other error.
+func ClassOf(err error) Class {
+	var run *RunError
+	if errors.As(err, &run) {
+		return run.Class
+	}
+	return Transient
+}

@@ -1,0 +1,220 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync"
+)
+
+// silence is how long the connection may say nothing before it is pinged; two
+// silent periods in a row mean that it is dead. go-redis itself never checks
+// the PONG, so a black hole would go unnoticed for a quarter of an hour.
+const silence = 5 * time.Second
+
+// RelayConfig is what a Relay needs.
+type RelayConfig struct {
+	Redis   redis.UniversalClient
+	Channel string
+	// Source is the root directory, absolute and without symbolic links.
+	Source    string
+	Publisher interface {
+		Publish(ctx context.Context, events ...fastsync.Event) error
+	}
+	// Gap is called for every subscription after the first: messages
+	// published in between are lost, so the caller has to catch up.
+	Gap func()
+	Log zerolog.Logger
+}
+
+// Relay turns the PUBLISHes of a CMS into events.
+type Relay struct {
+	cfg RelayConfig
+	// Read by status while Run counts.
+	relayed, refused atomic.Int64
+}
+
+// NewRelay returns a Relay; it does no I/O.
+func NewRelay(cfg RelayConfig) *Relay { return &Relay{cfg: cfg} }
+
+// Relayed and Refused count messages since start.
+func (r *Relay) Relayed() int64 { return r.relayed.Load() }
+
+// Refused counts messages of which at least one path was refused.
+func (r *Relay) Refused() int64 { return r.refused.Load() }
+
+// Run relays until ctx ends, subscribing again whenever the connection fails.
+func (r *Relay) Run(ctx context.Context) error {
+	inbox := make(chan []fastsync.Event)
+	done := make(chan struct{})
+	go func() { defer close(done); r.forward(ctx, inbox) }()
+	defer func() { close(inbox); <-done }()
+	box := &held{}
+	subscribed := false
+	for ctx.Err() == nil {
+		err := r.listen(ctx, inbox, box, &subscribed)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.cfg.Log.Warn().Err(err).Str("channel", r.cfg.Channel).Msg("the relay lost its subscription; subscribing again")
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// held are events that the publisher has not taken yet.
+type held struct{ events []fastsync.Event }
+
+// maxHeld bounds what the relay keeps while the publisher is busy: beyond it,
+// events are dropped and a gap is reported, so that a catch-up finds them.
+const maxHeld = 100_000
+
+// forward publishes beside the receiving loop, which must never wait: Redis
+// cuts a slow Pub/Sub client off and tells the sender nothing.
+func (r *Relay) forward(ctx context.Context, inbox <-chan []fastsync.Event) {
+	for events := range inbox {
+		if err := r.cfg.Publisher.Publish(ctx, events...); err != nil {
+			r.cfg.Log.Warn().Err(err).Int("events", len(events)).Msg("stopped before redis took the last relayed events")
+		}
+	}
+}
+
+func (r *Relay) listen(ctx context.Context, inbox chan<- []fastsync.Event, box *held, subscribed *bool) error {
+	ps := r.cfg.Redis.Subscribe(ctx, r.cfg.Channel)
+	defer func() { _ = ps.Close() }()
+	received := make(chan any)
+	failed := make(chan error, 1)
+	stop, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go receive(stop, ps, received, failed)
+	defer func() { cancel(); _ = ps.Close(); <-failed }()
+	for {
+		var out chan<- []fastsync.Event
+		if len(box.events) > 0 {
+			out = inbox
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			failed <- err
+			return err
+		case out <- box.events:
+			box.events = nil
+		case got := <-received:
+			r.take(got, box, subscribed)
+		}
+	}
+}
+
+func (r *Relay) take(got any, box *held, subscribed *bool) {
+	switch m := got.(type) {
+	case *redis.Subscription:
+		if *subscribed {
+			r.cfg.Log.Warn().Str("channel", r.cfg.Channel).Msg("the relay was away; what was published meanwhile is looked for")
+			r.cfg.Gap()
+		}
+		*subscribed = true
+	case *redis.Message:
+		box.events = append(box.events, r.read(m.Payload)...)
+		if len(box.events) > maxHeld {
+			r.cfg.Log.Warn().Int("events", len(box.events)).Msg("too many relayed events wait for redis; catching up instead")
+			box.events = nil
+			r.cfg.Gap()
+		}
+	}
+}
+
+// receive reads in its own goroutine and ends with one value in failed.
+func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed chan<- error) {
+	silent := 0
+	for {
+		got, err := ps.ReceiveTimeout(ctx, silence)
+		var timeout net.Error
+		switch {
+		case err == nil:
+			silent = 0
+		case errors.As(err, &timeout) && timeout.Timeout():
+			if silent++; silent >= 2 {
+				failed <- fmt.Errorf("no answer to a ping for %s", silence)
+				return
+			}
+			if err := ps.Ping(ctx); err != nil {
+				failed <- fmt.Errorf("ping: %w", err)
+				return
+			}
+			continue
+		default:
+			failed <- fmt.Errorf("receive: %w", err)
+			return
+		}
+		select {
+		case received <- got:
+		case <-ctx.Done():
+			failed <- ctx.Err()
+			return
+		}
+	}
+}
+
+// read makes events of a message. A refused message costs one log line, in
+// which the logger escapes what the message says.
+func (r *Relay) read(text string) []fastsync.Event {
+	m, err := ParseMessage(r.cfg.Source, text)
+	if err != nil {
+		r.refused.Add(1)
+		r.cfg.Log.Warn().Err(err).Str("message", text[:min(len(text), 200)]).Msg("refused a published message")
+	}
+	events := make([]fastsync.Event, 0, len(m.Paths))
+	now := time.Now()
+	for _, p := range m.Paths {
+		scope, err := Look(r.cfg.Source, p, m.Scope)
+		if err != nil {
+			r.refused.Add(1)
+			r.cfg.Log.Warn().Err(err).Str("path", p).Msg("refused a published path")
+			continue
+		}
+		events = append(events, fastsync.Event{
+			Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.CMS, Ref: m.Ref, At: now,
+		})
+	}
+	if len(events) > 0 {
+		r.relayed.Add(1)
+	}
+	return events
+}
+
+// Look refuses a path whose parent leads out of the root by a symbolic link,
+// and gives a directory that came without a scope the scope tree.
+func Look(source, p string, scope fastsync.Scope) (fastsync.Scope, error) {
+	root, err := os.OpenRoot(source)
+	if err != nil {
+		return fastsync.Entry, nil // the root is away: the subscriber looks again when it is back
+	}
+	defer func() { _ = root.Close() }()
+	if dir := path.Dir(p); dir != fastsync.Root {
+		if _, err := root.Stat(dir); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return "", fmt.Errorf("the parent of %q cannot be reached inside the root: %w", p, err)
+		}
+	}
+	if scope != "" {
+		return scope, nil
+	}
+	if info, err := root.Lstat(p); err == nil && info.IsDir() {
+		return fastsync.Tree, nil
+	}
+	return fastsync.Entry, nil
+}

@@ -1,0 +1,137 @@
+package rsyncer
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// kind is what a run does with the entries of its list.
+type kind int
+
+const (
+	entries kind = iota
+	listings
+	trees
+	deletes
+)
+
+const format = "fs:" // in front of each line that is about a path; no message begins so
+
+// sshOptions keep a dead connection from lasting, and never ask a person.
+const sshOptions = " -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+
+// remote tells whether rsync takes s for a place on another host.
+func remote(s string) bool {
+	host, _, found := strings.Cut(s, ":")
+	return found && !strings.Contains(host, "/") && host != "" || daemon(s)
+}
+
+// daemon tells whether rsync takes s for an rsync daemon's module.
+func daemon(s string) bool {
+	if strings.HasPrefix(s, "rsync://") {
+		return true
+	}
+	host, rest := "", s
+	if strings.HasPrefix(s, "[") { // an IPv6 address has colons of its own
+		if end := strings.IndexByte(s, ']'); end > 0 {
+			host, rest = s[:end+1], s[end+1:]
+		}
+	}
+	before, _, found := strings.Cut(rest, "::")
+	return found && !strings.Contains(host+before, "/") && host+before != ""
+}
+
+// common are the arguments of every run, up to the operands.
+func (r *Rsyncer) common() []string {
+	args := []string{
+		"-lptgo", "--no-D", "--omit-dir-times",
+		"--modify-window=-1", // else a rewrite of equal size within a second is never copied
+		"--out-format=" + format + "%i %n", "--8-bit-output",
+		"--timeout=60", // no guard by itself, but it turns keepalives on
+		"--partial-dir=.fastsync-partial", "--mkpath",
+	}
+	end := r.target
+	if r.pull {
+		end = r.source
+	}
+	switch {
+	case daemon(end):
+		args = append(args, "--no-motd")
+		if r.cfg.Rsh == "" { // rsync refuses it on a connection by a remote shell
+			args = append(args, "--contimeout=10")
+		}
+	case remote(end) && r.cfg.Rsh == "":
+		args = append(args, "--rsh=ssh"+sshOptions)
+	}
+	if r.cfg.Rsh != "" {
+		args = append(args, "--rsh="+r.shell())
+	}
+	return append(args, r.cfg.Filter.Args()...)
+}
+
+func (r *Rsyncer) shell() string {
+	words := strings.Fields(r.cfg.Rsh)
+	if len(words) > 0 && filepath.Base(words[0]) == "ssh" {
+		return r.cfg.Rsh + sshOptions // ssh takes the first of two, so the operator's own win
+	}
+	return r.cfg.Rsh
+}
+
+// args are the arguments of a run over a list. limit is the most deletions,
+// negative for any number; remove says whether to delete at all.
+func (r *Rsyncer) args(k kind, remove bool, limit int) []string {
+	args := append(r.common(), "--files-from=-", "--from0", "--relative")
+	missing := "--ignore-missing-args"
+	switch k {
+	case entries:
+		args = append(args, "-d")
+		if remove {
+			args = append(args, "--force") // a file may take a directory's place
+			if r.pull {
+				missing = "--delete-missing-args"
+			}
+		}
+	case listings:
+		args = append(args, "-d")
+		if remove {
+			args = append(args, "--delete", "--force")
+		}
+	case trees:
+		args = append(args, "-r")
+		if remove {
+			args = append(args, "--delete", "--force")
+		}
+	case deletes:
+		args = append(args, "-d", "--force")
+		missing = "--delete-missing-args"
+	}
+	args = append(args, missing)
+	if remove && limit >= 0 {
+		args = append(args, fmt.Sprintf("--max-delete=%d", limit))
+	}
+	return args
+}
+
+// operands end every command line.
+func (r *Rsyncer) operands(args []string) []string {
+	return append(args, "--", r.source, r.target)
+}
+
+// list is what rsync reads of jobs: the slash in front keeps names that begin
+// with "#" or ";" from being skipped, the one at the end asks for what is below.
+func list(k kind, jobs []job) []byte {
+	var out []byte
+	for _, j := range jobs {
+		if j.path == "." {
+			out = append(out, "/\x00"...)
+			continue
+		}
+		out = append(append(out, '/'), j.path...)
+		if k == listings || k == trees {
+			out = append(out, '/')
+		}
+		out = append(out, 0)
+	}
+	return out
+}

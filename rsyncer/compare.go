@@ -1,0 +1,88 @@
+package rsyncer
+
+import (
+	"context"
+	"path"
+
+	"github.com/fastsync/fastsync"
+)
+
+// newDirs are directories that the target does not have: one change each
+// covers all that is below.
+type newDirs map[string]bool
+
+// covers tells whether a new directory above it covers the item, and remembers
+// the item if it is one itself.
+func (n newDirs) covers(it item) bool {
+	if it.gone {
+		return false
+	}
+	for at := it.path; at != "."; {
+		if at = path.Dir(at); n[at] {
+			return true
+		}
+	}
+	if it.dir && it.made {
+		n[it.path] = true
+	}
+	return false
+}
+
+// Compare calls found for each path at which the target differs from the root,
+// gone for one that only the target has, whether or not deletes are on. Without
+// changes (nil) it compares the whole root, else only these. A directory that
+// is new at the target is one Tree change. It writes nothing.
+func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
+	fresh := newDirs{}
+	each := func(it item) {
+		if fresh.covers(it) {
+			return
+		}
+		c := fastsync.Change{Path: it.path, Scope: fastsync.Entry}
+		switch {
+		case it.dir && it.made:
+			c.Scope = fastsync.Tree
+		case it.path == fastsync.Root:
+			c.Scope = fastsync.Listing
+		}
+		found(c, it.gone)
+	}
+	if changes == nil {
+		if err := r.ready(ctx); err != nil {
+			return err
+		}
+		args := r.operands(append(r.common(), "-r", "-n", "--delete"))
+		return r.compareRun(ctx, args, nil, each)
+	}
+	var out fastsync.Outcome
+	to, err := r.sort(changes, &out, true)
+	if err != nil {
+		return err
+	}
+	for _, f := range out.Failed {
+		found(f.Change, false)
+	}
+	for _, g := range to {
+		for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
+			part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
+			args := r.operands(append(r.args(g.kind, true, -1), "-n"))
+			if err := r.compareRun(ctx, args, list(g.kind, part), each); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compareRun fails on exit 23 too: a directory that cannot be read hides what
+// differs below it, and equality must not be claimed.
+func (r *Rsyncer) compareRun(ctx context.Context, args []string, stdin []byte, each func(item)) error {
+	res := r.run(ctx, args, stdin, each)
+	if err := r.judge(ctx, res); err != nil {
+		return err
+	}
+	if res.code == exitPartial {
+		return r.exitError(fastsync.Transient, res, "not everything could be compared: make it readable, or exclude it", cause(res.notes))
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package rsyncer
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+
+	"github.com/fastsync/fastsync"
+)
+
+// job is a path of a run's list, and the changes that it settles.
+type job struct {
+	path    string
+	changes []fastsync.Change
+	before  os.FileInfo // of an entry that is a regular file, else nil
+}
+
+// group is a list of jobs for runs of one kind.
+type group struct {
+	kind     kind
+	released bool
+	jobs     []job
+	at       map[string]int // path → place in jobs: no path twice in a list
+}
+
+// groups in the order of their runs: deletions last, so that a file moved from
+// one place to another is never at neither.
+type groups [8]*group
+
+func (g *groups) add(k kind, p string, c fastsync.Change, before os.FileInfo) {
+	slot := int(k) * 2
+	if c.Released {
+		slot++
+	}
+	if g[slot] == nil {
+		g[slot] = &group{kind: k, released: c.Released, at: map[string]int{}}
+	}
+	to := g[slot]
+	if i, ok := to.at[p]; ok {
+		to.jobs[i].changes = append(to.jobs[i].changes, c)
+		return
+	}
+	to.at[p] = len(to.jobs)
+	to.jobs = append(to.jobs, job{p, []fastsync.Change{c}, before})
+}
+
+// gate looks at paths beneath the root, each parent once.
+type gate struct {
+	root    *os.Root
+	parents map[string]parent
+}
+
+// parent is how far a directory's path leads: ok, or stopped at an ancestor
+// that is missing, a symlink or another thing, or by an error.
+type parent struct {
+	stop   string
+	mode   fs.FileMode
+	absent bool
+	err    error
+}
+
+func (g *gate) parent(dir string) parent {
+	if dir == "." {
+		return parent{}
+	}
+	if known, ok := g.parents[dir]; ok {
+		return known
+	}
+	p := g.parent(path.Dir(dir))
+	if p.stop == "" {
+		info, err := g.root.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+			p = parent{stop: dir, absent: true}
+		case err != nil:
+			p = parent{stop: dir, err: err}
+		case !info.IsDir():
+			p = parent{stop: dir, mode: info.Mode()}
+		}
+	}
+	g.parents[dir] = p
+	return p
+}
+
+// sort looks at each change's path and puts it where it belongs. What needs no
+// run goes to the outcome.
+func (r *Rsyncer) sort(changes []fastsync.Change, out *fastsync.Outcome, remove bool) (groups, error) {
+	var to groups
+	g := gate{parents: map[string]parent{}}
+	if !r.pull {
+		root, err := r.openRoot()
+		if err != nil {
+			return to, err
+		}
+		defer root.Close()
+		g.root = root
+	}
+	for _, c := range changes {
+		if err := fastsync.CheckPath(c.Path); err != nil {
+			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: err.Error()})
+			continue
+		}
+		if r.pull {
+			r.placeRemote(c, &to)
+			continue
+		}
+		if reason := r.place(&g, c, &to, out, remove); reason != "" {
+			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: reason})
+		}
+	}
+	return to, nil
+}
+
+// place returns why a change cannot be shipped, or "".
+func (r *Rsyncer) place(g *gate, c fastsync.Change, to *groups, out *fastsync.Outcome, remove bool) string {
+	gone := func(at string) string {
+		switch {
+		case r.cfg.Filter.Excluded(c.Path, false) || r.cfg.Filter.Excluded(c.Path, true):
+		case !remove:
+			out.Kept++
+		default:
+			to.add(deletes, at, c, nil)
+		}
+		return ""
+	}
+	switch p := g.parent(path.Dir(c.Path)); {
+	case p.err != nil:
+		return "look at its directory: " + p.err.Error()
+	case p.absent:
+		return gone(p.stop)
+	case p.mode&fs.ModeSymlink != 0:
+		return "its directory " + p.stop + " is a symlink, which fastsync does not follow: publish the path that it stands for"
+	case p.stop != "":
+		// What is below it at the target goes when the file takes the directory's place.
+		if !remove {
+			return gone(p.stop)
+		}
+		if p.mode.IsRegular() && !r.cfg.Filter.Excluded(p.stop, false) {
+			to.add(entries, p.stop, c, nil)
+		}
+		return ""
+	}
+	info, err := g.root.Lstat(c.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		return gone(c.Path)
+	case err != nil:
+		return "look at it: " + err.Error()
+	case r.cfg.Filter.Excluded(c.Path, info.IsDir()):
+	case info.IsDir():
+		to.add(scopeKind(c), c.Path, c, nil)
+	case info.Mode().IsRegular():
+		to.add(entries, c.Path, c, info)
+	case info.Mode()&fs.ModeSymlink != 0:
+		to.add(entries, c.Path, c, nil)
+	}
+	return ""
+}
+
+// placeRemote sorts without a look: only the other host knows what a path is.
+func (r *Rsyncer) placeRemote(c fastsync.Change, to *groups) {
+	if !r.cfg.Filter.Excluded(c.Path, c.Scope == fastsync.Listing || c.Scope == fastsync.Tree) {
+		to.add(scopeKind(c), c.Path, c, nil)
+	}
+}
+
+func scopeKind(c fastsync.Change) kind {
+	switch {
+	case c.Scope == fastsync.Tree:
+		return trees
+	case c.Scope == fastsync.Listing || c.Path == fastsync.Root: // rsync cannot send the root alone
+		return listings
+	}
+	return entries
+}
+
+// openRoot opens the root if it is the directory of the start and not empty.
+func (r *Rsyncer) openRoot() (*os.Root, error) {
+	root, err := os.OpenRoot(r.source)
+	if err != nil {
+		return nil, r.fault(fastsync.Transient, "the source "+r.source+" cannot be opened: mount it or make it readable", err)
+	}
+	fault := r.checkRoot(root)
+	if fault != nil {
+		root.Close()
+		return nil, fault
+	}
+	return root, nil
+}
+
+func (r *Rsyncer) checkRoot(root *os.Root) error {
+	dir, err := root.Open(".")
+	if err != nil {
+		return r.fault(fastsync.Transient, "the source "+r.source+" cannot be read: mount it or make it readable", err)
+	}
+	defer dir.Close()
+	if _, err := dir.Readdirnames(1); errors.Is(err, io.EOF) {
+		return r.fault(fastsync.Transient, "the source "+r.source+" is empty, as an unmounted disk is: mount it, or put a file there if that is meant", nil)
+	} else if err != nil {
+		return r.fault(fastsync.Transient, "the source "+r.source+" cannot be read: check its disk", err)
+	}
+	info, err := dir.Stat()
+	if err != nil {
+		return r.fault(fastsync.Transient, "the source "+r.source+" cannot be looked at: check its disk", err)
+	}
+	if !os.SameFile(info, r.root) {
+		return r.fault(fastsync.Person, "the source "+r.source+" is another directory than at the start: restart fastsync if that is meant", nil)
+	}
+	return nil
+}
+
+// changed tells whether the file of an entry is not the one that was looked at
+// before the run. Gone counts.
+func changed(root *os.Root, j job) bool {
+	now, err := root.Lstat(j.path)
+	return err != nil || !os.SameFile(now, j.before) || now.Size() != j.before.Size() || !now.ModTime().Equal(j.before.ModTime())
+}

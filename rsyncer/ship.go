@@ -1,0 +1,223 @@
+package rsyncer
+
+import (
+	"context"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/fastsync/fastsync"
+)
+
+const (
+	maxEntries = 5000 // a list is read byte by byte, 70 µs a name
+	maxRemoved = 1 << 20
+)
+
+// session is what the runs of one Sync share.
+type session struct {
+	outcome fastsync.Outcome
+	deleted int // paths deleted so far, against Config.MaxDelete
+}
+
+// ship runs a group's jobs, so many at a time.
+func (r *Rsyncer) ship(ctx context.Context, s *session, g *group) error {
+	for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
+		part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
+		if err := r.shipPart(ctx, s, g, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job) error {
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	limit := max(0, r.cfg.MaxDelete-s.deleted)
+	if g.released {
+		limit = -1
+	}
+	stdin := list(g.kind, jobs)
+	args := r.operands(r.args(g.kind, r.cfg.Delete, limit))
+	removed := 0
+	res := r.run(ctx, args, stdin, func(it item) {
+		if it.gone {
+			removed++
+		}
+	})
+	if !g.released {
+		s.deleted += removed
+	}
+	if err := r.judge(ctx, res); err != nil {
+		return err
+	}
+	open := map[string]verdict{}
+	if res.code == exitPartial || res.code == exitMaxDeletes || held(res.notes) {
+		var err error
+		if open, err = r.verify(ctx, g, jobs, res); err != nil {
+			return err
+		}
+	}
+	return r.settle(s, g.kind, jobs, open)
+}
+
+// ready checks that the source is there: an empty one would delete everything.
+func (r *Rsyncer) ready(ctx context.Context) error {
+	if !r.pull {
+		root, err := r.openRoot()
+		if err != nil {
+			return err
+		}
+		return root.Close()
+	}
+	if !r.cfg.Delete {
+		return nil
+	}
+	args := append(r.common(), "--list-only", "-d", "--", r.source)
+	n := 0
+	res := r.run(ctx, args, nil, func(item) {})
+	if err := r.judge(ctx, res); err != nil {
+		return err
+	}
+	for _, line := range res.said {
+		if !strings.HasSuffix(line, " .") {
+			n++
+		}
+	}
+	if res.code != exitOK || n == 0 {
+		return r.fault(fastsync.Transient, "the source "+r.source+" is empty or unreadable, as an unmounted disk is: mount it there", nil)
+	}
+	return nil
+}
+
+// held tells whether the brake on deletions stopped some: another fault may
+// hide its exit code.
+func held(notes []string) bool {
+	for _, n := range notes {
+		if strings.Contains(n, "--max-delete limit") {
+			return true
+		}
+	}
+	return false
+}
+
+// verdict is why a path is not at the target.
+type verdict struct {
+	held   bool
+	reason string
+}
+
+// verify asks rsync once more, without writing, what of the list is not in
+// sync: lines of the first run are no proof.
+func (r *Rsyncer) verify(ctx context.Context, g *group, jobs []job, first result) (map[string]verdict, error) {
+	braked := first.code == exitMaxDeletes || held(first.notes)
+	open := map[string]verdict{}
+	args := r.operands(append(r.args(g.kind, r.cfg.Delete, -1), "-n"))
+	fresh := newDirs{}
+	res := r.run(ctx, args, list(g.kind, jobs), func(it item) {
+		if fresh.covers(it) || len(open) >= maxRemoved {
+			return
+		}
+		if it.gone && braked {
+			open[it.path] = verdict{held: true}
+		} else {
+			open[it.path] = verdict{reason: reason(first.notes, it.path)}
+		}
+	})
+	if err := r.judge(ctx, res); err != nil {
+		return nil, err
+	}
+	// What rsync cannot make way for or cannot read is only in its messages.
+	for _, note := range res.notes {
+		if summary(note) || strings.Contains(note, "has vanished") {
+			continue
+		}
+		for _, j := range jobs {
+			if _, ok := open[j.path]; !ok && j.path != "." && names(note, j.path) {
+				open[j.path] = verdict{reason: note}
+			}
+		}
+	}
+	if len(open) == 0 && first.code == exitPartial {
+		r.cfg.Log.Warn().Str("target", r.cfg.Name).Str("err", cause(first.notes)).Msg("rsync complained but all paths are in sync")
+	}
+	return open, nil
+}
+
+// settle writes into the outcome how each job ended.
+func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict) error {
+	var root *os.Root
+	if !r.pull {
+		var err error
+		if root, err = r.openRoot(); err != nil {
+			return err
+		}
+		defer root.Close()
+	}
+	out := &s.outcome
+	brakes := brakedBelow(open)
+	listed := map[string]bool{}
+	for _, j := range jobs {
+		listed[j.path] = true
+		v, bad := covering(open, j.path)
+		switch {
+		case root != nil && j.before != nil && changed(root, j):
+			out.Again = append(out.Again, j.changes...)
+		case bad && v.held, brakes[j.path]:
+			out.Held = append(out.Held, j.changes...)
+		case bad:
+			for _, c := range j.changes {
+				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
+			}
+		case k == deletes:
+			out.Deleted += len(j.changes)
+		default:
+			out.Shipped += len(j.changes)
+		}
+	}
+	if k == listings || k == trees {
+		for p, v := range open {
+			if !v.held && !listed[p] && below(p, listed) {
+				c := fastsync.Change{Path: p, Scope: fastsync.Tree}
+				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
+			}
+		}
+	}
+	return nil
+}
+
+// covering finds the verdict on a path or on a directory above it that the
+// target does not have.
+func covering(open map[string]verdict, p string) (verdict, bool) {
+	for at := p; ; at = path.Dir(at) {
+		if v, ok := open[at]; ok && (at == p || !v.held) {
+			return v, true
+		}
+		if at == "." {
+			return verdict{}, false
+		}
+	}
+}
+
+// brakedBelow is every directory below which a deletion was held.
+func brakedBelow(open map[string]verdict) map[string]bool {
+	found := map[string]bool{}
+	for p, v := range open {
+		for at := p; v.held && !found[at]; at = path.Dir(at) {
+			found[at] = true
+		}
+	}
+	return found
+}
+
+// below tells whether a path is below one of the listed.
+func below(p string, listed map[string]bool) bool {
+	for at := p; at != "."; {
+		if at = path.Dir(at); listed[at] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,67 @@
+package subscriber
+
+import (
+	"testing"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+func at(p string) *item { return &item{change: fastsync.Change{Path: p, Scope: fastsync.Entry}} }
+
+func taken(b *batcher) []string {
+	batch, _ := b.take(time.Unix(1, 0), 100)
+	var names []string
+	for _, it := range batch {
+		names = append(names, it.change.Path)
+	}
+	return names
+}
+
+func TestBatchDeduplicatesAndKeepsEveryEvent(t *testing.T) {
+	b := newBatcher()
+	for _, id := range []string{"1-0", "2-0"} {
+		it := at("a")
+		it.sources = []source{{id: id}}
+		b.add(it)
+	}
+	batch, _ := b.take(time.Unix(1, 0), 100)
+	if len(batch) != 1 || len(batch[0].sources) != 2 {
+		t.Fatalf("two events for one path gave %d items, want 1 with both events", len(batch))
+	}
+}
+
+func TestBatchNeverTouchesAPathOfARunningOne(t *testing.T) {
+	for _, tt := range []struct {
+		running, waiting string
+		free             bool
+	}{
+		{"a/b", "a/b", false}, {"a", "a/b/c", false}, {"a/b/c", "a", false},
+		{".", "a", false}, {"a", ".", false}, {"a/b", "a/c", true}, {"a", "ab", true},
+	} {
+		b := newBatcher()
+		b.add(at(tt.running))
+		running, _ := b.take(time.Unix(1, 0), 100)
+		b.add(at(tt.waiting))
+		if got := len(taken(b)) == 1; got != tt.free {
+			t.Errorf("%q while %q runs: taken %v, want %v", tt.waiting, tt.running, got, tt.free)
+		}
+		b.done(running)
+		if !tt.free && len(taken(b)) != 1 {
+			t.Errorf("%q was not free after %q had ended", tt.waiting, tt.running)
+		}
+	}
+}
+
+func TestBatchWaitsForWhatIsNotDue(t *testing.T) {
+	b := newBatcher()
+	it := at("a")
+	it.due = time.Unix(5, 0)
+	b.add(it)
+	if batch, next := b.take(time.Unix(1, 0), 100); len(batch) != 0 || !next.Equal(it.due) {
+		t.Fatalf("took %d items, next %v; want none until %v", len(batch), next, it.due)
+	}
+	if batch, _ := b.take(time.Unix(5, 0), 100); len(batch) != 1 {
+		t.Fatal("an item that is due was not taken")
+	}
+}

@@ -1,0 +1,205 @@
+package subscriber
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync"
+)
+
+// enough is how many events the loop holds before it leaves the rest in the
+// stream, which is the bound on its memory.
+const enough = 50_000
+
+// maxRuns is how many batches may run at a time.
+const maxRuns = 2
+
+// loop owns all that a subscriber knows. Only its run method touches the
+// fields; others send on its channels.
+type loop struct {
+	cfg   Config
+	queue *queue
+	log   zerolog.Logger
+
+	entries chan []redis.XMessage
+	gaps    chan string
+	orders  chan string
+	results chan result
+
+	batch   *batcher
+	events  int // waiting or running events, the bound against enough
+	running int
+	retry   map[fastsync.Change]failedPath
+	held    map[fastsync.Change]bool
+	state   State
+
+	failures int       // whole runs failed in a row
+	notUntil time.Time // no run before this
+	sweep    *sweeper
+	dirty    bool // state has changed since it was saved
+	beat     time.Time
+}
+
+// result is how one batch ended.
+type result struct {
+	batch   []*item
+	outcome fastsync.Outcome
+	err     error
+	took    time.Duration
+}
+
+func newLoop(cfg Config, q *queue) *loop {
+	return &loop{
+		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
+		entries: make(chan []redis.XMessage), gaps: make(chan string), orders: make(chan string),
+		results: make(chan result), batch: newBatcher(),
+		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
+		sweep: newSweeper(), dirty: true,
+	}
+}
+
+// run is the loop. Whatever it waits for wakes it; nothing is polled but the
+// heartbeat.
+func (l *loop) run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	l.requeueFailed(time.Now())
+	l.state.Sweep.Running = false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := l.start(work, time.Now())
+		l.tell(ctx, time.Now())
+		timer.Reset(time.Until(earlier(next, l.nextBeat())))
+		var entries chan []redis.XMessage
+		if l.events < enough {
+			entries = l.entries
+		}
+		select {
+		case <-ctx.Done():
+			return l.finish(work, stop)
+		case messages := <-entries:
+			l.accept(work, messages, time.Now())
+		case reason := <-l.gaps:
+			l.gap(reason)
+		case order := <-l.orders:
+			l.obey(order, time.Now())
+		case r := <-l.results:
+			l.settle(work, r, time.Now())
+		case found := <-l.sweep.found:
+			l.drifted(found, time.Now())
+		case err := <-l.sweep.compared:
+			l.compared(err, time.Now())
+		case <-timer.C:
+		}
+	}
+}
+
+// accept takes events in. What cannot be read as an event is acknowledged
+// with a line in the log: it would never become better.
+func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.Time) {
+	var bad []string
+	for _, m := range messages {
+		e, err := fastsync.ParseEvent(m.Values)
+		if err != nil {
+			l.log.Warn().Err(err).Str("event", m.ID).Msg("refused an event")
+			bad = append(bad, m.ID)
+			continue
+		}
+		l.events++
+		l.sweep.seen(e.Path)
+		l.batch.add(&item{
+			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,
+		})
+	}
+	if len(bad) > 0 {
+		if err := l.queue.ack(ctx, bad, nil); err != nil {
+			l.log.Warn().Err(err).Msg("could not acknowledge refused events; they come again at the next start")
+		}
+	}
+}
+
+// start begins batches while it may, and returns when to look again.
+func (l *loop) start(ctx context.Context, now time.Time) time.Time {
+	l.schedule(ctx, now)
+	wake := now.Add(heartbeat) // a sweep may be due by then
+	for l.running < maxRuns && l.batch.len() > 0 {
+		if l.notUntil.After(now) {
+			return earlier(wake, l.notUntil)
+		}
+		if l.running > 0 && l.batch.len() < l.cfg.BatchMax {
+			if oldest := l.batch.order[0].since.Add(l.cfg.WaitMax); oldest.After(now) {
+				return earlier(wake, oldest)
+			}
+		}
+		batch, next := l.batch.take(now, l.cfg.BatchMax)
+		if len(batch) == 0 {
+			return earlier(wake, next)
+		}
+		l.running++
+		go l.ship(ctx, batch)
+	}
+	return wake
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.IsZero() || a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// ship runs beside the loop, which waits for each ship before it returns.
+func (l *loop) ship(ctx context.Context, batch []*item) {
+	changes := make([]fastsync.Change, len(batch))
+	for i, it := range batch {
+		changes[i] = it.change
+	}
+	begun := time.Now()
+	outcome, err := l.cfg.Syncer.Sync(ctx, changes)
+	l.results <- result{batch, outcome, err, time.Since(begun)}
+}
+
+// finish lets running batches end within the grace time, then stops them.
+func (l *loop) finish(ctx context.Context, stop func()) error {
+	grace := time.AfterFunc(l.cfg.Grace, stop)
+	defer grace.Stop()
+	l.sweep.stop()
+	for l.running > 0 || l.sweep.comparing {
+		select {
+		case r := <-l.results:
+			l.settle(context.WithoutCancel(ctx), r, time.Now())
+		case <-l.sweep.found:
+		case <-l.sweep.compared:
+			l.sweep.comparing = false
+		case <-l.entries:
+		case <-l.gaps:
+		case <-l.orders:
+		}
+	}
+	l.state.Heartbeat = time.Time{}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := l.queue.save(last, l.state); err != nil {
+		l.log.Warn().Err(err).Msg("could not save the last state")
+	}
+	return nil
+}
+
+// requeueFailed tries at a start what failed before it.
+func (l *loop) requeueFailed(now time.Time) {
+	for change := range l.retry {
+		l.batch.add(&item{change: change, since: now, due: now, tries: l.retry[change].Tries})
+	}
+}
+
+// gap notes that events may be lost; only a sweep takes the note away.
+func (l *loop) gap(reason string) {
+	l.log.Warn().Str("reason", reason).Msg("events may have been lost; a sweep will tell")
+	l.state.Gap = reason
+	l.sweep.want("gap: " + reason)
+	l.dirty = true
+}

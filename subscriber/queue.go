@@ -1,0 +1,238 @@
+package subscriber
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/fastsync/fastsync"
+)
+
+// maxDeliveries caps the deliveries stream.
+const maxDeliveries = 100_000
+
+// page is how many entries one read takes.
+const page = 1000
+
+var errNoGroup = errors.New("the consumer group is gone")
+
+// queue is the target's side of Redis: its group, failed paths and state.
+type queue struct {
+	redis           redis.UniversalClient
+	keys            fastsync.Keys
+	group, consumer string
+}
+
+// failedPath is the value of one path in the failed hash.
+type failedPath struct {
+	Why   string         `json:"why"`
+	Since time.Time      `json:"since"`
+	Tries int            `json:"tries"`
+	Scope fastsync.Scope `json:"scope"`
+}
+
+// open makes the group and reads the state and failed paths of the last process.
+func (q *queue) open(ctx context.Context, retry map[fastsync.Change]failedPath) (State, error) {
+	if err := q.makeGroup(ctx); err != nil {
+		return State{}, err
+	}
+	var state State
+	text, err := q.redis.HGet(ctx, q.keys.Targets(), q.group).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return State{}, fmt.Errorf("read the state of target %s: %w", q.group, err)
+	}
+	if err == nil {
+		_ = json.Unmarshal([]byte(text), &state) // a state of another version starts anew, with a sweep
+	}
+	failed, err := q.redis.HGetAll(ctx, q.keys.Failed(q.group)).Result()
+	if err != nil {
+		return State{}, fmt.Errorf("read the failed paths of target %s: %w", q.group, err)
+	}
+	for p, text := range failed {
+		f := failedPath{Scope: fastsync.Entry}
+		_ = json.Unmarshal([]byte(text), &f)
+		if fastsync.CheckPath(p) == nil {
+			retry[fastsync.Change{Path: p, Scope: f.Scope}] = f
+		}
+	}
+	return state, nil
+}
+
+// makeGroup starts at 0, never at the end: what is in the stream is for
+// everybody.
+func (q *queue) makeGroup(ctx context.Context) error {
+	err := q.redis.XGroupCreateMkStream(ctx, q.keys.Events(), q.group, "0").Err()
+	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
+		return fmt.Errorf("make consumer group %s: %w", q.group, err)
+	}
+	return nil
+}
+
+func (q *queue) read(ctx context.Context, after string) ([]redis.XMessage, error) {
+	streams, err := q.redis.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: q.group, Consumer: q.consumer, Count: page, Block: block,
+		Streams: []string{q.keys.Events(), after},
+	}).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, nil
+	case err != nil && strings.HasPrefix(err.Error(), "NOGROUP"):
+		return nil, errNoGroup
+	case err != nil:
+		return nil, fmt.Errorf("read events as %s: %w", q.group, err)
+	case len(streams) == 0:
+		return nil, nil
+	}
+	return streams[0].Messages, nil
+}
+
+// delivery is one entry for the deliveries stream.
+type delivery struct {
+	event, path, ref, why string
+	took                  time.Duration
+}
+
+// ack writes deliveries, then acknowledges: a crash in between repeats work
+// and loses none.
+func (q *queue) ack(ctx context.Context, ids []string, deliveries []delivery) error {
+	for len(ids) > 0 || len(deliveries) > 0 {
+		pipe := q.redis.Pipeline()
+		n := min(len(deliveries), page)
+		for _, d := range deliveries[:n] {
+			pipe.XAdd(ctx, q.deliveryArgs(d))
+		}
+		m := min(len(ids), page)
+		if m > 0 {
+			pipe.XAck(ctx, q.keys.Events(), q.group, ids[:m]...)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("acknowledge %d events of %s: %w", len(ids), q.group, err)
+		}
+		deliveries, ids = deliveries[n:], ids[m:]
+	}
+	return nil
+}
+
+func (q *queue) deliveryArgs(d delivery) *redis.XAddArgs {
+	ok := "1"
+	if d.why != "" {
+		ok = "0"
+	}
+	return &redis.XAddArgs{
+		Stream: q.keys.Deliveries(), MaxLen: maxDeliveries, Approx: true,
+		Values: []any{
+			"event", d.event, "path", d.path, "target", q.group, "ref", d.ref,
+			"ok", ok, "took", strconv.FormatInt(d.took.Microseconds(), 10), "error", d.why,
+		},
+	}
+}
+
+func (q *queue) fail(ctx context.Context, failed map[string]failedPath) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	values := make([]any, 0, 2*len(failed))
+	for p, f := range failed {
+		text, err := json.Marshal(f)
+		if err != nil {
+			return fmt.Errorf("encode failed path %q: %w", p, err)
+		}
+		values = append(values, p, string(text))
+	}
+	if err := q.redis.HSet(ctx, q.keys.Failed(q.group), values...).Err(); err != nil {
+		return fmt.Errorf("record failed paths of %s: %w", q.group, err)
+	}
+	return nil
+}
+
+func (q *queue) healed(ctx context.Context, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	if err := q.redis.HDel(ctx, q.keys.Failed(q.group), paths...).Err(); err != nil {
+		return fmt.Errorf("clear failed paths of %s: %w", q.group, err)
+	}
+	return nil
+}
+
+func (q *queue) save(ctx context.Context, s State) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the state of target %s: %w", q.group, err)
+	}
+	return q.redis.HSet(ctx, q.keys.Targets(), q.group, string(text)).Err()
+}
+
+// overtaken counts the events that a trim took before this group read them,
+// and sets the group's own count right, so that they are reported once.
+func (q *queue) overtaken(ctx context.Context) (int64, error) {
+	stream, err := q.redis.XInfoStream(ctx, q.keys.Events()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("look at the events stream: %w", err)
+	}
+	groups, err := q.redis.XInfoGroups(ctx, q.keys.Events()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("look at the consumer groups: %w", err)
+	}
+	for _, g := range groups {
+		trimmed := stream.EntriesAdded - stream.Length
+		if g.Name != q.group || trimmed <= g.EntriesRead {
+			continue
+		}
+		err := q.redis.Do(ctx, "XGROUP", "SETID", q.keys.Events(), q.group, g.LastDeliveredID, "ENTRIESREAD", trimmed).Err()
+		return trimmed - g.EntriesRead, err
+	}
+	return 0, nil
+}
+
+// trim drops what every group has acknowledged.
+func (q *queue) trim(ctx context.Context) error {
+	groups, err := q.redis.XInfoGroups(ctx, q.keys.Events()).Result()
+	if err != nil {
+		return fmt.Errorf("look at the consumer groups: %w", err)
+	}
+	safe := ""
+	for _, g := range groups {
+		id := g.LastDeliveredID
+		if g.Pending > 0 {
+			pending, err := q.redis.XPending(ctx, q.keys.Events(), g.Name).Result()
+			if err != nil {
+				return fmt.Errorf("look at the pending events of %s: %w", g.Name, err)
+			}
+			if pending.Count > 0 {
+				id = pending.Lower
+			}
+		}
+		if safe == "" || idLess(id, safe) {
+			safe = id
+		}
+	}
+	if safe == "" || safe == "0-0" {
+		return nil
+	}
+	return q.redis.XTrimMinID(ctx, q.keys.Events(), safe).Err()
+}
+
+func idLess(a, b string) bool {
+	split := func(id string) (ms, seq uint64) {
+		left, right, _ := strings.Cut(id, "-")
+		ms, _ = strconv.ParseUint(left, 10, 64)
+		seq, _ = strconv.ParseUint(right, 10, 64)
+		return ms, seq
+	}
+	am, as := split(a)
+	bm, bs := split(b)
+	return am < bm || am == bm && as < bs
+}
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}

@@ -1,0 +1,40 @@
+package subscriber
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// Bounds of the backoff, doubled at each try.
+const (
+	againFirst, againMost         = 50 * time.Millisecond, 2 * time.Second // the file was still being written
+	pathFirst, pathMost           = 5 * time.Second, 10 * time.Minute      // one path is refused
+	transientFirst, transientMost = 500 * time.Millisecond, 30 * time.Second
+	fullFirst, fullMost           = 5 * time.Second, 2 * time.Minute
+	personFirst, personMost       = 5 * time.Second, 5 * time.Minute
+)
+
+// backoffFor returns how long to wait after the n-th failure in a row of a
+// whole run, n counted from 1.
+func backoffFor(class fastsync.Class, n int) time.Duration {
+	switch class {
+	case fastsync.Full:
+		return delay(fullFirst, fullMost, n)
+	case fastsync.Person:
+		return delay(personFirst, personMost, n)
+	default:
+		return delay(transientFirst, transientMost, n)
+	}
+}
+
+// delay doubles from first to most and takes up to a quarter off at random,
+// so that targets that failed together do not come back together.
+func delay(first, most time.Duration, n int) time.Duration {
+	d := first << min(max(n-1, 0), 20)
+	if d > most || d <= 0 {
+		d = most
+	}
+	return d - time.Duration(rand.Int64N(int64(d)/4+1))
+}

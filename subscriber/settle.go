@@ -1,0 +1,172 @@
+package subscriber
+
+import (
+	"context"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// settle takes a finished batch apart: what is delivered or recorded as
+// failed is acknowledged, the rest goes round again.
+func (l *loop) settle(ctx context.Context, r result, now time.Time) {
+	l.running--
+	l.batch.done(r.batch)
+	l.dirty = true
+	if r.err != nil {
+		l.failedRun(r, now)
+		return
+	}
+	l.recoveredRun()
+	done := l.sort(r, now)
+	if err := l.record(ctx, done, now); err != nil {
+		l.log.Warn().Err(err).Msg("could not record a batch in redis; it goes round again")
+		for _, it := range done.all() {
+			l.again(it, now, delay(againFirst, againMost, 5))
+		}
+		return
+	}
+	l.log.Info().Int("paths", len(r.batch)).Int("deleted", r.outcome.Deleted).Int("failed", len(done.failed)).
+		Int("again", len(r.outcome.Again)).Dur("took", r.took).Msg("batch shipped")
+}
+
+// sorted is a batch by how each item ended.
+type sorted struct {
+	delivered []*item
+	failed    map[*item]string
+}
+
+func (s sorted) all() []*item {
+	all := s.delivered
+	for it := range s.failed {
+		all = append(all, it)
+	}
+	return all
+}
+
+func (l *loop) sort(r result, now time.Time) sorted {
+	s := sorted{failed: map[*item]string{}}
+	why := map[fastsync.Change]string{}
+	for _, f := range r.outcome.Failed {
+		why[f.Change] = f.Reason
+	}
+	again, held := set(r.outcome.Again), set(r.outcome.Held)
+	for _, it := range r.batch {
+		reason, bad := why[it.change]
+		switch {
+		case bad:
+			s.failed[it] = reason
+		case again[it.change]:
+			it.tries++
+			l.again(it, now, delay(againFirst, againMost, it.tries))
+		case held[it.change]:
+			l.held[it.key()] = true
+			s.failed[it] = "deletion held: more deletions than --max-delete; look, then let them through with `fastsync sweep --release --target " + l.cfg.Target + "`"
+		default:
+			s.delivered = append(s.delivered, it)
+		}
+	}
+	return s
+}
+
+func set(changes []fastsync.Change) map[fastsync.Change]bool {
+	m := make(map[fastsync.Change]bool, len(changes))
+	for _, c := range changes {
+		m[c] = true
+	}
+	return m
+}
+
+// again puts an item back with the events it carries.
+func (l *loop) again(it *item, now time.Time, after time.Duration) {
+	it.due = now.Add(after)
+	l.batch.add(it)
+}
+
+// record writes failed paths first, then deliveries, then acknowledges: a
+// crash in between repeats work and loses none.
+func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
+	var ids, healed []string
+	var deliveries []delivery
+	report := func(it *item, why string) {
+		for _, src := range it.sources {
+			if src.id == "" {
+				continue
+			}
+			ids = append(ids, src.id)
+			deliveries = append(deliveries, delivery{src.id, it.change.Path, src.ref, why, now.Sub(src.at)})
+		}
+	}
+	for _, it := range s.delivered {
+		report(it, "")
+		if _, was := l.retry[it.key()]; was {
+			healed = append(healed, it.change.Path)
+		}
+	}
+	failed := map[string]failedPath{}
+	for it, why := range s.failed {
+		report(it, why)
+		f := l.retry[it.key()]
+		if f.Since.IsZero() {
+			f.Since = now
+		}
+		f.Why, f.Scope, f.Tries = why, it.change.Scope, f.Tries+1
+		failed[it.change.Path] = f
+	}
+	if err := l.queue.fail(ctx, failed); err != nil {
+		return err
+	}
+	if err := l.queue.healed(ctx, healed); err != nil {
+		return err
+	}
+	if err := l.queue.ack(ctx, ids, deliveries); err != nil {
+		return err
+	}
+	l.events -= len(ids)
+	l.remember(s, failed, now)
+	return nil
+}
+
+// remember keeps the loop's own picture in step with what record wrote.
+func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
+	for _, it := range s.delivered {
+		delete(l.retry, it.key())
+		delete(l.held, it.key())
+		l.sweep.settled(it, true)
+	}
+	if len(s.delivered) > 0 {
+		l.state.Delivered += int64(len(s.delivered))
+		l.state.LastDelivery = now
+	}
+	for it, why := range s.failed {
+		f := failed[it.change.Path]
+		if old := l.retry[it.key()]; old.Why != why {
+			l.log.Error().Str("path", it.change.Path).Str("why", why).Msg("cannot ship a path; it is listed and tried again later")
+		}
+		l.retry[it.key()] = f
+		l.sweep.settled(it, false)
+		if l.held[it.key()] {
+			continue // an operator decides
+		}
+		l.again(&item{change: it.key(), since: now, tries: f.Tries}, now, delay(pathFirst, pathMost, f.Tries))
+	}
+}
+
+func (l *loop) failedRun(r result, now time.Time) {
+	l.failures++
+	l.notUntil = now.Add(backoffFor(fastsync.ClassOf(r.err), l.failures))
+	for _, it := range r.batch {
+		l.again(it, now, 0)
+	}
+	if l.state.Why != r.err.Error() {
+		l.state.Why = r.err.Error()
+		l.log.Error().Err(r.err).Int("paths", len(r.batch)).Time("again", l.notUntil).Msg("the target takes nothing; trying again")
+	}
+}
+
+func (l *loop) recoveredRun() {
+	if l.failures > 0 {
+		l.log.Info().Int("failures", l.failures).Msg("recovered: the target takes files again")
+	}
+	l.failures, l.notUntil, l.state.Why = 0, time.Time{}, ""
+}

@@ -1,0 +1,48 @@
+package subscriber
+
+import "time"
+
+// State is what a subscriber tells about its target, kept as JSON in the
+// targets hash and read by `fastsync status`.
+type State struct {
+	Target      string `json:"target"`
+	Destination string `json:"destination"`
+	// Health is "ok", "sweeping", "degraded" (something may differ) or "failing".
+	Health string `json:"health"`
+	// Why says what keeps Health from ok, and what to do.
+	Why string `json:"why,omitempty"`
+	// Heartbeat is written every few seconds; older than 30 s means that
+	// nobody serves the target.
+	Heartbeat    time.Time `json:"heartbeat"`
+	Waiting      int       `json:"waiting"`
+	OldestAt     time.Time `json:"oldest_at,omitzero"`
+	LastDelivery time.Time `json:"last_delivery,omitzero"`
+	Delivered    int64     `json:"delivered"`
+	Failed       int       `json:"failed"`
+	// Gap says why events may have been lost since the last sweep; empty for no gap.
+	Gap   string   `json:"gap,omitempty"`
+	Held  []string `json:"held,omitempty"`
+	Sweep Sweep    `json:"sweep"`
+}
+
+// Sweep is the last or running sweep.
+type Sweep struct {
+	Running  bool          `json:"running"`
+	DryRun   bool          `json:"dry_run,omitempty"`
+	ID       string        `json:"id,omitempty"`
+	Started  time.Time     `json:"started,omitzero"`
+	Finished time.Time     `json:"finished,omitzero"`
+	Took     time.Duration `json:"took_ns,omitempty"`
+	Err      string        `json:"error,omitempty"`
+	// Drift counts paths that differed, Repaired those shipped so far, Left
+	// those that still differ after it. Extra counts paths only the target
+	// has, which stay while deletes are off.
+	Drift    int      `json:"drift"`
+	Repaired int      `json:"repaired"`
+	Left     int      `json:"left"`
+	Extra    int      `json:"extra"`
+	Names    []string `json:"names,omitempty"`
+}
+
+// maxNames bounds the names kept of a sweep's drift and of held deletions.
+const maxNames = 1000

@@ -1,0 +1,229 @@
+// Package subscriber owns delivery to one target.
+//
+// It reads the events stream through a consumer group of its own, gathers
+// events into deduplicated batches, hands them to a [Syncer], and acknowledges
+// an event only when its path is at the target or recorded by name as failed.
+// A sweep, now and then or after a gap, proves that nothing was missed.
+//
+// It does not know rsync, and it never writes to the target by itself.
+package subscriber
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastsync/fastsync"
+)
+
+// Syncer ships changes to the target and compares the target with the root.
+type Syncer interface {
+	// Sync ships; an error means that the run failed as a whole.
+	Sync(ctx context.Context, changes []fastsync.Change) (fastsync.Outcome, error)
+	// Compare calls found for each path that differs, gone for one that only
+	// the target has. Without changes it compares the whole root.
+	Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error
+}
+
+// Config is what a Subscriber needs.
+type Config struct {
+	Redis  redis.UniversalClient
+	Keys   fastsync.Keys
+	Target string
+	// Destination is shown in status.
+	Destination string
+	// Consumer names this process in the group; it must be the same after a
+	// restart, so that the process finds its own unfinished events.
+	Consumer string
+	Syncer   Syncer
+	// Delete tells whether what is gone from the root is drift.
+	Delete bool
+	// BatchMax is the most changes a batch may have; 0 means 5,000.
+	BatchMax int
+	// WaitMax is how long a change may wait for a running batch before a
+	// second one starts beside it; 0 means 500 ms.
+	WaitMax time.Duration
+	// SweepEvery is the time between sweeps; 0 means 1 h, negative never.
+	SweepEvery time.Duration
+	// Grace is how long a running batch may go on after the end; 0 means 5 s.
+	Grace time.Duration
+	Log   zerolog.Logger
+}
+
+// Subscriber serves one target.
+type Subscriber struct {
+	cfg   Config
+	queue *queue
+}
+
+// New returns a Subscriber; it does no I/O.
+func New(cfg Config) *Subscriber {
+	if cfg.BatchMax == 0 {
+		cfg.BatchMax = 5000
+	}
+	if cfg.WaitMax == 0 {
+		cfg.WaitMax = 500 * time.Millisecond
+	}
+	if cfg.SweepEvery == 0 {
+		cfg.SweepEvery = time.Hour
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 5 * time.Second
+	}
+	return &Subscriber{cfg: cfg, queue: &queue{redis: cfg.Redis, keys: cfg.Keys, group: cfg.Target, consumer: cfg.Consumer}}
+}
+
+// Run serves the target until ctx ends. A running batch may finish within the
+// grace time; what was not finished stays in Redis for the next start.
+func (s *Subscriber) Run(ctx context.Context) error {
+	l := newLoop(s.cfg, s.queue)
+	state, err := s.begin(ctx, l)
+	if err != nil {
+		return nil // only the end of ctx stops begin
+	}
+	l.state = state
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.read(ctx, l.entries, l.gaps) })
+	g.Go(func() error { return s.guard(ctx, l.gaps) })
+	g.Go(func() error { return s.listen(ctx, l.orders) })
+	g.Go(func() error { return l.run(ctx) })
+	return g.Wait()
+}
+
+// begin makes the group and reads what the last process left, for as long as
+// Redis needs to be there.
+func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
+	failed := false
+	for {
+		state, err := s.queue.open(ctx, l.retry)
+		if err == nil {
+			state.Target, state.Destination = s.cfg.Target, s.cfg.Destination
+			return state, nil
+		}
+		if ctx.Err() == nil && !failed {
+			failed = true
+			s.cfg.Log.Error().Err(err).Msg("cannot reach redis; trying again until it is there")
+		}
+		select {
+		case <-ctx.Done():
+			return State{}, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// block is how long a read may wait in Redis: go-redis does not interrupt it.
+const block = time.Second
+
+// read moves entries from the group to the loop: its own history first, then
+// what is new. The loop takes none while it has enough; the stream waits.
+func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps chan<- string) error {
+	after, failing := "0", ""
+	for ctx.Err() == nil {
+		messages, err := s.queue.read(ctx, after)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errNoGroup):
+			if s.queue.makeGroup(ctx) == nil {
+				after = "0"
+				send(ctx, gaps, "redis lost its data: the consumer group was gone")
+			}
+			continue
+		case err != nil:
+			if failing != err.Error() {
+				failing = err.Error()
+				s.cfg.Log.Error().Err(err).Msg("cannot read events; trying again")
+			}
+			pause(ctx, time.Second)
+			continue
+		}
+		if failing != "" {
+			failing = ""
+			s.cfg.Log.Info().Msg("recovered: events are read again")
+		}
+		if after != ">" && len(messages) == 0 {
+			after = ">"
+			continue
+		}
+		if after != ">" {
+			after = messages[len(messages)-1].ID
+			messages = withBody(ctx, s.queue, messages, gaps)
+		}
+		send(ctx, out, messages)
+	}
+	return nil
+}
+
+// withBody drops history entries whose body was trimmed away unread.
+func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps chan<- string) []redis.XMessage {
+	kept := messages[:0]
+	var lost []string
+	for _, m := range messages {
+		if m.Values == nil {
+			lost = append(lost, m.ID)
+			continue
+		}
+		kept = append(kept, m)
+	}
+	if len(lost) > 0 {
+		send(ctx, gaps, fmt.Sprintf("%d events were trimmed before they were delivered", len(lost)))
+		_ = q.ack(ctx, lost, nil)
+	}
+	return kept
+}
+
+// guard looks for gaps that no read shows, and trims what every group has done.
+func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
+	for pause(ctx, 10*time.Second) {
+		if lost, err := s.queue.overtaken(ctx); err == nil && lost > 0 {
+			send(ctx, gaps, fmt.Sprintf("%d events were trimmed unread: the stream reached its cap", lost))
+		}
+		if err := s.queue.trim(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Debug().Err(err).Msg("could not trim the events stream")
+		}
+	}
+	return nil
+}
+
+// listen takes an operator's orders: "sweep ID", "dry-run ID", "release".
+func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
+	for ctx.Err() == nil {
+		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
+		for ctx.Err() == nil {
+			m, err := ps.ReceiveTimeout(ctx, time.Second)
+			if msg, ok := m.(*redis.Message); ok {
+				send(ctx, orders, msg.Payload)
+			}
+			if err != nil && !isTimeout(err) {
+				break
+			}
+		}
+		_ = ps.Close()
+		pause(ctx, 200*time.Millisecond)
+	}
+	return nil
+}
+
+func send[T any](ctx context.Context, out chan<- T, v T) {
+	select {
+	case out <- v:
+	case <-ctx.Done():
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
