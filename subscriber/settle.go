@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -34,6 +35,8 @@ func (l *loop) settle(ctx context.Context, r result, now time.Time) {
 type sorted struct {
 	delivered []*item
 	failed    map[*item]string
+	// partly are delivered trees and listings with a failed path below.
+	partly map[*item]string
 }
 
 func (s sorted) all() []*item {
@@ -45,7 +48,7 @@ func (s sorted) all() []*item {
 }
 
 func (l *loop) sort(r result, now time.Time) sorted {
-	s := sorted{failed: map[*item]string{}}
+	s := sorted{failed: map[*item]string{}, partly: map[*item]string{}}
 	why := map[fastsync.Change]string{}
 	for _, f := range r.outcome.Failed {
 		why[f.Change] = f.Reason
@@ -66,7 +69,24 @@ func (l *loop) sort(r result, now time.Time) sorted {
 			s.delivered = append(s.delivered, it)
 		}
 	}
+	l.sortBelow(why, r.batch, &s, now)
 	return s
+}
+
+// sortBelow takes in the failures that no item of the batch names: paths
+// below a tree or a listing.
+func (l *loop) sortBelow(why map[fastsync.Change]string, batch []*item, s *sorted, now time.Time) {
+	for _, it := range batch {
+		delete(why, it.change)
+	}
+	for change, reason := range why {
+		s.failed[&item{change: change, since: now}] = reason
+		for _, it := range batch {
+			if it.change.Path == fastsync.Root || strings.HasPrefix(change.Path, it.change.Path+"/") {
+				s.partly[it] = reason
+			}
+		}
+	}
 }
 
 func set(changes []fastsync.Change) map[fastsync.Change]bool {
@@ -98,7 +118,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 		}
 	}
 	for _, it := range s.delivered {
-		report(it, "")
+		report(it, s.partly[it])
 		if _, was := l.retry[it.key()]; was {
 			healed = append(healed, it.change.Path)
 		}

@@ -2,162 +2,262 @@ package watcher
 
 import (
 	"context"
-	"os"
+	"sync"
 	"time"
 
 	"github.com/fastsync/fastsync"
 	"github.com/fastsync/fastsync/internal/lease"
 )
 
-// waiting is an event whose file may still be open.
-type waiting struct {
-	event fastsync.Event
+const (
+	// slowest is the longest pause between two probes of an open file.
+	slowest = time.Second
+	// burst is how long an event waits for others: the kernel tells creation
+	// and each write of one file within it, so that they become one event.
+	burst = 500 * time.Microsecond
+	// most is how many events are kept while the publisher does not take
+	// them, some 30 MB; more become a catch-up.
+	most = 100_000
+)
+
+// pending is a regular file that was written and may still be open.
+type pending struct {
 	due   time.Time
-	wait  time.Duration
-	since time.Time
+	pause time.Duration
+	at    time.Time // of its last event
+	quiet bool      // the kernel does not tell: wait until due without an event
 }
 
-// maxWaiting bounds what is held while Redis is away: beyond it the events
-// become one catch-up.
-const maxWaiting = 100_000
+// waiting is an event that was not handed to the publisher.
+type waiting struct {
+	fastsync.Event
+	since time.Time // when its change was noticed first
+}
 
-// gatherer publishes each path once its writer has closed it. Its run method
-// owns the fields.
+// gatherer holds paths until their writers are done, and events until the
+// publisher is free. The loop alone uses it.
 type gatherer struct {
 	w       *Watcher
-	waiting map[fastsync.Change]*waiting
-	oldest  time.Time // of what is being published
-	busy    bool
+	running *sync.WaitGroup
+	probing map[string]*pending
+	next    time.Time // the earliest due of probing; zero for none
+	ready   map[string]waiting
+	flushAt time.Time // when ready may go; zero while it is empty
+	timer   *time.Timer
+
+	flying      bool // a Publish runs
+	flyingSince time.Time
+	published   chan struct{}
 }
 
-func (w *Watcher) gather(ctx context.Context) error {
-	g := &gatherer{w: w, waiting: map[fastsync.Change]*waiting{}}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	done := make(chan struct{}, 1)
-	var lostSince time.Time
-	for {
-		if !g.busy {
-			if ready := g.ready(time.Now()); len(ready) > 0 {
-				g.busy = true
-				go func() { _ = w.cfg.Publisher.Publish(ctx, ready...); done <- struct{}{} }()
-			}
-		}
-		g.mark(time.Now())
-		timer.Reset(g.next(time.Now()))
-		select {
-		case <-ctx.Done():
-			if g.busy {
-				<-done
-			}
-			return nil
-		case e := <-w.found:
-			g.take(e, time.Now())
-		case <-done:
-			g.busy = false
-			if !lostSince.IsZero() {
-				w.lost(lostSince)
-				lostSince = time.Time{}
-			}
-		case <-timer.C:
-		}
-		if len(g.waiting) > maxWaiting {
-			lostSince = g.since(time.Now()).Add(-2 * time.Second)
-			clear(g.waiting)
-		}
+func newGatherer(w *Watcher, running *sync.WaitGroup) gatherer {
+	timer := time.NewTimer(time.Hour)
+	return gatherer{
+		w: w, running: running, timer: timer, probing: map[string]*pending{},
+		ready: map[string]waiting{}, published: make(chan struct{}, 1),
 	}
 }
 
-func (g *gatherer) take(e fastsync.Event, now time.Time) {
-	if old := g.waiting[e.Change]; old != nil {
-		old.event.At = e.At
-		if old.wait >= g.w.cfg.Quiet {
-			old.due = now.Add(g.w.cfg.Quiet) // the kernel cannot say: every write starts the quiet time again
-		} else {
-			old.due, old.wait = now, 0
-		}
+// put makes an event ready. Of two for one path the wider scope stays.
+func (g *gatherer) put(p string, scope fastsync.Scope) { g.putSince(p, scope, time.Now()) }
+
+func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
+	if fastsync.CheckPath(p) != nil {
+		g.w.cfg.Log.Error().Str("path", p).Msg("a path is too long to be shipped; shorten it")
 		return
 	}
-	g.waiting[e.Change] = &waiting{event: e, due: now, since: now}
+	now := time.Now()
+	if old, ok := g.ready[p]; ok {
+		if width(old.Scope) > width(scope) {
+			scope = old.Scope
+		}
+		since = old.since
+	} else if len(g.ready) == 0 {
+		g.flushAt = now.Add(burst)
+	}
+	g.ready[p] = waiting{since: since, Event: fastsync.Event{
+		Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.Watch, At: now,
+	}}
 }
 
-// ready takes out what may be published. One wake-up looks at a few thousand
-// at the most, so that the tree never waits long for its turn.
-func (g *gatherer) ready(now time.Time) []fastsync.Event {
-	var events []fastsync.Event
-	g.oldest = time.Time{}
-	for change, it := range g.waiting {
-		if it.due.After(now) {
-			continue
-		}
-		if change.Scope == fastsync.Entry && !g.finished(it, now) {
-			continue
-		}
-		events = append(events, it.event)
-		if g.oldest.IsZero() || it.since.Before(g.oldest) {
-			g.oldest = it.since
-		}
-		delete(g.waiting, change)
-		if len(events) == 5000 {
-			break
-		}
+func width(s fastsync.Scope) int {
+	switch s {
+	case fastsync.Tree:
+		return 2
+	case fastsync.Listing:
+		return 1
 	}
-	return events
+	return 0
 }
 
-// finished tells whether nobody writes the file any more, else when to look again.
-func (g *gatherer) finished(it *waiting, now time.Time) bool {
-	full := g.w.full(it.event.Path)
-	info, err := os.Lstat(full)
-	if err != nil || !info.Mode().IsRegular() {
-		return true
+// touch notes a change of a regular file. The first one probes at once, later
+// ones within a millisecond, so that a fast writer does not cost a probe a write.
+func (g *gatherer) touch(p string) {
+	now := time.Now()
+	q := g.probing[p]
+	if q == nil {
+		q = &pending{at: now, pause: time.Millisecond}
+		g.probing[p] = q
+		g.probe(p, q, now)
+		return
 	}
-	state, _ := lease.Probe(full) // an error is an unknown state
-	switch state {
-	case lease.Open:
-		it.wait = min(max(2*it.wait, time.Millisecond), time.Second)
-	case lease.Unknown:
-		if it.wait >= g.w.cfg.Quiet {
-			return true
+	q.at, q.pause = now, time.Millisecond
+	if q.quiet {
+		g.later(q, now.Add(g.w.cfg.Quiet))
+	} else if soon := now.Add(time.Millisecond); q.due.After(soon) {
+		g.later(q, soon)
+	}
+}
+
+// drop forgets that p may be open: it is gone or something else.
+func (g *gatherer) drop(p string) { delete(g.probing, p) }
+
+// follow probes files that are part of a tree being published: only those
+// that are open need an event of their own.
+func (g *gatherer) follow(files []string) {
+	now := time.Now()
+	for _, p := range files {
+		if g.probing[p] != nil {
+			continue
 		}
-		it.wait = g.w.cfg.Quiet
+		state, _ := lease.Probe(g.w.abs(p))
+		switch state {
+		case lease.Open, lease.Unknown:
+			q := &pending{at: now, pause: time.Millisecond, quiet: state == lease.Unknown}
+			g.probing[p] = q
+			if q.quiet {
+				g.later(q, now.Add(g.w.cfg.Quiet))
+			} else {
+				g.later(q, now.Add(q.pause))
+			}
+		}
+	}
+}
+
+// adopt takes over the open files that a catch-up found.
+func (g *gatherer) adopt() {
+	g.w.mu.Lock()
+	open := g.w.open
+	g.w.open = nil
+	g.w.mu.Unlock()
+	for _, p := range open {
+		g.touch(p)
+	}
+}
+
+func (g *gatherer) later(q *pending, due time.Time) {
+	q.due = due
+	if g.next.IsZero() || due.Before(g.next) {
+		g.next = due
+	}
+}
+
+// probe asks whether p is still open; if not, its event is ready.
+func (g *gatherer) probe(p string, q *pending, now time.Time) {
+	state, err := lease.Probe(g.w.abs(p))
+	if err != nil {
+		g.w.cfg.Log.Debug().Err(err).Str("path", p).Msg("cannot tell whether a file is open; waiting for a quiet time")
+	}
+	switch {
+	case state == lease.Open:
+		q.quiet = false
+		g.later(q, now.Add(q.pause))
+		q.pause = min(2*q.pause, slowest)
+	case state == lease.Unknown && now.Sub(q.at) < g.w.cfg.Quiet:
+		q.quiet = true
+		g.later(q, q.at.Add(g.w.cfg.Quiet))
 	default:
-		return true
+		delete(g.probing, p)
+		g.putSince(p, fastsync.Entry, q.at)
 	}
-	it.due = now.Add(it.wait)
-	return false
 }
 
-func (g *gatherer) next(now time.Time) time.Duration {
-	if g.busy {
-		return time.Second
-	}
-	next := now.Add(time.Second)
-	for _, it := range g.waiting {
-		if it.due.Before(next) {
-			next = it.due
+func (g *gatherer) probeDue(now time.Time) {
+	g.next = time.Time{}
+	for p, q := range g.probing {
+		if q.due.After(now) {
+			g.later(q, q.due)
+		} else {
+			g.probe(p, q, now)
 		}
 	}
-	return max(0, next.Sub(now))
 }
 
-func (g *gatherer) since(now time.Time) time.Time {
-	since := now
-	if g.busy && g.oldest.Before(since) {
-		since = g.oldest
+// flush hands what is ready to the publisher if that is free. When too much
+// waits, it drops plain entries and returns since when a catch-up finds them.
+func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
+	if len(g.ready) > most {
+		missed = g.shed()
+		return missed, true
 	}
-	for _, it := range g.waiting {
-		if it.since.Before(since) {
-			since = it.since
+	if g.flying || len(g.ready) == 0 || time.Now().Before(g.flushAt) {
+		return time.Time{}, false
+	}
+	events := make([]fastsync.Event, 0, len(g.ready))
+	g.flyingSince = time.Now()
+	for _, r := range g.ready {
+		events = append(events, r.Event)
+		if r.since.Before(g.flyingSince) {
+			g.flyingSince = r.since
 		}
 	}
-	return since
+	g.ready, g.flushAt, g.flying = map[string]waiting{}, time.Time{}, true
+	g.running.Go(func() {
+		if err := g.w.cfg.Publisher.Publish(ctx, events...); err != nil {
+			return // ctx ended; the checkpoint stays before these events
+		}
+		g.published <- struct{}{}
+	})
+	return time.Time{}, false
 }
 
-// mark moves the checkpoint: a little into the past, for what the kernel has
-// told but nobody has read yet.
-func (g *gatherer) mark(now time.Time) {
-	if len(g.w.found) == 0 {
-		g.w.checkpoint.Store(g.since(now).Add(-2 * time.Second).UnixNano())
+// shed drops everything that waits. A catch-up cannot find what was moved in
+// as a tree, so those stay, unless they alone are too many.
+func (g *gatherer) shed() time.Time {
+	oldest := time.Now()
+	kept := map[string]waiting{}
+	for p, r := range g.ready {
+		if r.since.Before(oldest) {
+			oldest = r.since
+		}
+		if r.Scope == fastsync.Tree {
+			kept[p] = r
+		}
 	}
+	g.ready = kept
+	if len(kept) > most/2 {
+		g.ready = map[string]waiting{}
+		return time.Time{}
+	}
+	return oldest.Add(-margin)
+}
+
+// oldest is the earliest change that was not published, at most now.
+func (g *gatherer) oldest(now time.Time) time.Time {
+	for _, q := range g.probing {
+		if q.at.Before(now) {
+			now = q.at
+		}
+	}
+	for _, r := range g.ready {
+		if r.since.Before(now) {
+			now = r.since
+		}
+	}
+	if g.flying && g.flyingSince.Before(now) {
+		now = g.flyingSince
+	}
+	return now
+}
+
+// rearm sets the timer to whatever is due next.
+func (g *gatherer) rearm() {
+	at := g.next
+	if !g.flying && len(g.ready) > 0 && (at.IsZero() || g.flushAt.Before(at)) {
+		at = g.flushAt
+	}
+	if at.IsZero() {
+		at = time.Now().Add(time.Hour)
+	}
+	g.timer.Reset(time.Until(at))
 }

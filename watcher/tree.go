@@ -1,167 +1,137 @@
 package watcher
 
 import (
-	"context"
 	"errors"
+	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
+	"path"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
 )
 
-// tree keeps a watch on every directory. Its run method owns all of it.
+// tree keeps one watch on each directory. The loop alone uses it.
+//
+// inotify knows inodes, fsnotify paths: after a rename both must agree again,
+// so the watches of an old name are taken away before the next event is read.
 type tree struct {
-	w         *Watcher
-	fs        *fsnotify.Watcher
-	dirs      map[string]bool
-	unwatched int
-	good      time.Time // everything before it was seen
+	w      *Watcher
+	log    zerolog.Logger
+	kernel *fsnotify.Watcher
+	// dirs maps each known directory to the names of the directories in it.
+	dirs map[string]map[string]struct{}
+	// bare are the known directories that have no watch.
+	bare   map[string]*snapshot
+	reason string
+	// warned is set once the operator was told about missing watches.
+	warned bool
 }
 
-func newTree(w *Watcher, fs *fsnotify.Watcher) *tree {
-	return &tree{w: w, fs: fs, dirs: map[string]bool{}}
+// found is what a walk of a new directory came across.
+type found struct {
+	files []string // everything that is not a directory
+	any   bool     // the directory was not empty
 }
 
-func (t *tree) run(ctx context.Context, errs <-chan error) error {
-	t.good = time.Now()
-	t.add(ctx, fastsync.Root, false)
-	t.tell()
-	close(t.w.ready)
-	rewalk := time.NewTicker(t.w.cfg.RewalkEvery)
-	defer rewalk.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-t.fs.Events:
-			t.take(ctx, e)
-		case err := <-errs:
-			t.fault(err)
-		case <-rewalk.C:
-			t.again(ctx)
-		}
+// knows tells whether path is a directory that the tree holds.
+func (t *tree) knows(path string) bool { _, ok := t.dirs[path]; return ok }
+
+// forget drops path and all below it, with their watches.
+func (t *tree) forget(dir string) {
+	for name := range t.dirs[dir] {
+		t.forget(path.Join(dir, name))
 	}
-}
-
-// again makes sure of the root, and walks while some directories are unwatched.
-func (t *tree) again(ctx context.Context) {
-	if t.unwatched == 0 && len(t.fs.WatchList()) > 0 {
+	if !t.knows(dir) {
 		return
 	}
-	begun := time.Now()
-	for dir := range t.dirs {
-		_ = t.fs.Remove(t.w.full(dir))
+	if _, bare := t.bare[dir]; !bare {
+		// The kernel has dropped the watch of a deleted directory by itself.
+		_ = t.kernel.Remove(t.w.abs(dir))
 	}
-	clear(t.dirs)
-	t.unwatched = 0
-	t.add(ctx, fastsync.Root, false)
-	t.tell()
-	t.w.lost(t.good.Add(-2 * time.Second))
-	t.good = begun
+	delete(t.bare, dir)
+	delete(t.dirs, dir)
+	if dir != fastsync.Root {
+		delete(t.dirs[path.Dir(dir)], path.Base(dir))
+	}
 }
 
-func (t *tree) tell() {
-	t.w.note(func(s *Status) {
-		s.Directories, s.Unwatched = int64(len(t.dirs)), ""
-		if t.unwatched > 0 {
-			s.Unwatched = "the limit of inotify watches is reached: raise fs.inotify.max_user_watches; the rest is walked every " + t.w.cfg.RewalkEvery.String()
-		}
-		if len(t.dirs) == 0 {
-			s.Unwatched = "the root cannot be watched: is it there and mounted?"
-		}
-	})
+// add watches dir and all directories below it, each before it is listed, so
+// that nothing slips in between.
+func (t *tree) add(dir string) found {
+	t.forget(dir)
+	var f found
+	t.grow(dir, &f)
+	return f
 }
 
-func (t *tree) fault(err error) {
-	if errors.Is(err, fsnotify.ErrEventOverflow) {
-		t.w.cfg.Log.Warn().Msg("the kernel dropped events; catching up")
-		t.w.lost(t.good.Add(-2 * time.Second))
-		t.unwatched = max(t.unwatched, 1) // new directories may have been missed
+func (t *tree) grow(dir string, f *found) {
+	if t.w.cfg.Excluded(dir, true) {
 		return
 	}
-	if !errors.Is(err, syscall.EINVAL) { // comes with each rename and removal of a watched directory
-		t.w.cfg.Log.Warn().Err(err).Msg("fsnotify reported a fault")
-	}
-}
-
-// add watches a directory, then looks at what is in it already. Below a new
-// one everything is reported: it came before the watch.
-func (t *tree) add(ctx context.Context, dir string, isNew bool) {
-	full := t.w.full(dir)
-	info, err := os.Lstat(full)
+	info, err := os.Lstat(t.w.abs(dir))
 	if err != nil || !info.IsDir() {
-		return
+		return // gone or replaced: its parent's watch tells
 	}
-	if err := t.fs.Add(full); err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
-			if t.unwatched == 0 {
-				t.w.cfg.Log.Error().Err(err).Str("path", dir).Msg("cannot watch a directory; it is walked instead: raise fs.inotify.max_user_watches")
-			}
-			t.unwatched++
-		}
-	} else {
-		t.dirs[dir] = true
-	}
-	entries, err := os.ReadDir(full)
-	if err != nil {
-		return
+	t.watch(dir)
+	entries, err := os.ReadDir(t.w.abs(dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.log.Warn().Err(err).Str("path", dir).Msg("cannot list a directory; give the agent the right to read it")
 	}
 	for _, e := range entries {
-		path := join(dir, e.Name())
-		if t.w.cfg.Excluded(path, e.IsDir()) {
+		p := path.Join(dir, e.Name())
+		if t.w.cfg.Excluded(p, e.IsDir()) {
 			continue
 		}
-		if isNew {
-			_ = t.w.emit(ctx, path, fastsync.Entry, fastsync.Watch)
-		}
+		f.any = true
 		if e.IsDir() {
-			t.add(ctx, path, isNew)
+			t.grow(p, f)
+		} else {
+			f.files = append(f.files, p)
 		}
 	}
 }
 
-func (t *tree) take(ctx context.Context, e fsnotify.Event) {
-	rel, err := filepath.Rel(t.w.cfg.Root, e.Name)
-	if err != nil || !filepath.IsLocal(rel) {
+// watch puts one watch on dir; without one the directory is bare.
+func (t *tree) watch(dir string) {
+	err := t.kernel.Add(t.w.abs(dir))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return
 	}
-	known := t.dirs[rel]
-	if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
-		if known {
-			t.forget(rel)
-			t.tell()
-		}
-		if rel == fastsync.Root {
-			return
-		}
+	if t.dirs[dir] == nil {
+		t.dirs[dir] = map[string]struct{}{}
 	}
-	info, err := os.Lstat(e.Name)
-	isDir := err == nil && info.IsDir()
-	if rel == fastsync.Root || t.w.cfg.Excluded(rel, isDir || known) {
+	if siblings := t.dirs[path.Dir(dir)]; siblings != nil && dir != fastsync.Root {
+		siblings[path.Base(dir)] = struct{}{}
+	}
+	if err == nil {
+		delete(t.bare, dir)
 		return
 	}
-	_ = t.w.emit(ctx, rel, fastsync.Entry, fastsync.Watch)
-	if isDir && !t.dirs[rel] {
-		t.add(ctx, rel, true)
-		t.tell()
+	if t.bare[dir] == nil {
+		t.bare[dir] = newSnapshot()
 	}
-	if len(t.fs.Events) == 0 {
-		t.good = time.Now()
+	t.reason = err.Error()
+	if errors.Is(err, unix.ENOSPC) {
+		t.reason = "the kernel has no watches left; raise sysctl fs.inotify.max_user_watches"
 	}
 }
 
-// forget drops the watches of a whole subtree before the next event is read:
-// they would go on under the old name.
-func (t *tree) forget(dir string) {
-	for known := range t.dirs {
-		if known == dir || strings.HasPrefix(known, dir+"/") || dir == fastsync.Root {
-			delete(t.dirs, known)
-			_ = t.fs.Remove(t.w.full(known))
+// warn tells the operator once about missing watches and how many are needed.
+func (t *tree) warn() {
+	if len(t.bare) == 0 {
+		if t.warned {
+			t.log.Info().Int("watched", len(t.dirs)).Msg("recovered: every directory is watched")
 		}
+		t.warned, t.reason = false, ""
+		return
 	}
+	if !t.warned {
+		t.log.Warn().Int("unwatched", len(t.bare)).Int("needed", len(t.dirs)).Str("reason", t.reason).
+			Dur("every", t.w.cfg.RewalkEvery).
+			Msg("some directories are not watched and are walked on a timer; raise sysctl fs.inotify.max_user_watches above the number needed")
+	}
+	t.warned = true
 }

@@ -1,6 +1,15 @@
-// Package watcher owns completeness: every change under the root becomes at
-// least one event. It watches with fsnotify, publishes a file once its writer
-// has closed it, and walks the root when it cannot be sure of what it saw.
+// Package watcher notices what changes below a root and publishes where to
+// look: one event per finished write, at once.
+//
+// It watches each directory with inotify, and where it cannot be sure (start,
+// an overflow of the kernel's queue, a root that went away and came back) it
+// catches up: a walk that only stats, for what has a new ctime. Directories
+// that the kernel has no watches left for are walked on a timer.
+//
+// It promises that each change below the root gives an event at or after the
+// change, and that a regular file gives none while a writer has it open. It
+// does not promise that events are unique, nor that it sees writers through
+// mmap or other hosts of a network file system: a sweep is for these.
 package watcher
 
 import (
@@ -9,68 +18,114 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/fastsync/fastsync"
 )
 
-// Publisher takes events; it returns an error only when ctx ends.
+// Modes of a Watcher.
+const (
+	// Fsnotify watches every directory with inotify.
+	Fsnotify = "fsnotify"
+	// Off watches nothing; CatchUp works all the same.
+	Off = "off"
+)
+
+// Publisher takes events. It keeps trying by itself: an error means that ctx ended.
 type Publisher interface {
 	Publish(ctx context.Context, events ...fastsync.Event) error
 }
 
 // Config is what a Watcher needs.
 type Config struct {
-	// Root is absolute and without symbolic links.
+	// Root is the directory to watch.
 	Root      string
 	Publisher Publisher
-	// Excluded leaves paths out; nil leaves out none.
+	// Excluded tells whether a path is left out; nil leaves nothing out.
 	Excluded func(path string, dir bool) bool
-	// Mode is "fsnotify" or "off".
+	// Mode is Fsnotify or Off; empty means Fsnotify.
 	Mode string
-	// Quiet is how long a file must not change where the kernel cannot say
-	// whether it is open; 0 means 1 s.
+	// Quiet is how long a file must not change before it counts as finished
+	// where the kernel does not tell whether it is open. 0 means 1 s.
 	Quiet time.Duration
-	// RewalkEvery is the time between walks while some directories cannot be
-	// watched; 0 means 30 s.
+	// RewalkEvery is the time between walks of directories without a watch. 0 means 30 s.
 	RewalkEvery time.Duration
 	Log         zerolog.Logger
 }
 
-// Status is what the watcher tells of itself.
+// Status is how a Watcher fares.
 type Status struct {
-	Mode        string    `json:"mode"`
-	Directories int64     `json:"directories"`
-	Unwatched   string    `json:"unwatched,omitempty"`
-	CaughtUp    time.Time `json:"caught_up,omitzero"`
-	Found       int64     `json:"found"`
+	Mode string `json:"mode"`
+	// Watched and Unwatched count directories. Reason says why some are unwatched.
+	Watched   int    `json:"watched"`
+	Unwatched int    `json:"unwatched"`
+	Reason    string `json:"reason,omitempty"`
+	// RootError says what is wrong with the root; empty while all is well.
+	RootError string `json:"root_error,omitempty"`
+	// Pending counts files that wait for their writer to close them.
+	Pending int `json:"pending"`
+	// Checkpoint: each change before it was published. Zero until the first
+	// catch-up is done, and always in mode Off.
+	Checkpoint time.Time `json:"checkpoint"`
+	// CatchUpAt is when the last catch-up ended, CatchUpTook how long it ran,
+	// CatchUpFound how many events it published.
+	CatchUpAt    time.Time     `json:"catchup_at"`
+	CatchUpTook  time.Duration `json:"catchup_took"`
+	CatchUpFound int           `json:"catchup_found"`
 }
 
-// Watcher watches one root.
+// Watcher watches one root. Run is called once; the other methods may be
+// called from any goroutine.
 type Watcher struct {
-	cfg    Config
-	ready  chan struct{}
-	found  chan fastsync.Event // from the tree and walks to the gatherer
-	status atomic.Pointer[Status]
-	// checkpoint is the time, in Unix nanoseconds, up to which everything
-	// noticed is in Redis.
-	checkpoint atomic.Int64
-	overflow   chan time.Time
+	cfg   Config
+	ready chan struct{}
+	// faults stands in for the kernel's errors in tests.
+	faults chan error
+	// handed wakes the loop for the paths in open.
+	handed chan struct{}
+
+	// The mutex is for what CatchUp and Status share with the loop: they run
+	// in goroutines of the caller, also while Run does not.
+	mu     sync.Mutex
+	open   []string
+	status Status
+	// owed holds, by number, since when catch-ups look that are not done;
+	// caught says that one was done.
+	owed   map[int]time.Time
+	walks  int
+	caught bool
 }
 
-// New checks the configuration; it starts nothing.
+// New checks cfg and returns all its faults. It starts nothing.
 func New(cfg Config) (*Watcher, error) {
-	if !filepath.IsAbs(cfg.Root) {
-		return nil, fmt.Errorf("root %q is not absolute", cfg.Root)
+	var faults []error
+	if cfg.Mode == "" {
+		cfg.Mode = Fsnotify
 	}
-	if cfg.Mode != "fsnotify" && cfg.Mode != "off" {
-		return nil, fmt.Errorf("watch mode %q: use fsnotify or off", cfg.Mode)
+	if cfg.Mode != Fsnotify && cfg.Mode != Off {
+		faults = append(faults, fmt.Errorf("watch mode %q: want %s or %s", cfg.Mode, Fsnotify, Off))
 	}
+	if cfg.Publisher == nil {
+		faults = append(faults, errors.New("watcher: no publisher"))
+	}
+	root, err := filepath.Abs(cfg.Root)
+	if err == nil {
+		// A root that is a link is watched where it leads.
+		root, err = filepath.EvalSymlinks(root)
+	}
+	if err != nil || cfg.Root == "" {
+		faults = append(faults, fmt.Errorf("root %q: %w; name a directory that exists", cfg.Root, errors.Join(err, os.ErrInvalid)))
+	} else if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		faults = append(faults, fmt.Errorf("root %q is not a directory that can be read; name one", cfg.Root))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	cfg.Root = root
 	if cfg.Excluded == nil {
 		cfg.Excluded = func(string, bool) bool { return false }
 	}
@@ -80,177 +135,89 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.RewalkEvery == 0 {
 		cfg.RewalkEvery = 30 * time.Second
 	}
-	w := &Watcher{cfg: cfg, ready: make(chan struct{}), found: make(chan fastsync.Event, 1024), overflow: make(chan time.Time, 1)}
-	w.status.Store(&Status{Mode: cfg.Mode})
-	return w, nil
+	return &Watcher{
+		cfg: cfg, ready: make(chan struct{}), handed: make(chan struct{}, 1),
+		owed: map[int]time.Time{}, status: Status{Mode: cfg.Mode},
+	}, nil
 }
 
-// Ready is closed when every directory is watched.
+// Ready is closed when every directory is watched, or known as one that
+// cannot be. What changes after that gives an event.
 func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 
-// Status may be called at any time.
-func (w *Watcher) Status() Status { return *w.status.Load() }
-
-// Checkpoint is the time up to which all that was noticed is published, zero
-// while that is not known.
-func (w *Watcher) Checkpoint() time.Time {
-	if ns := w.checkpoint.Load(); ns != 0 {
-		return time.Unix(0, ns)
-	}
-	return time.Time{}
+// Status returns the present state.
+func (w *Watcher) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
 }
 
-func (w *Watcher) note(change func(*Status)) {
+// Run watches until ctx ends and then returns nil. Its only other error is
+// that the kernel gives no inotify instance.
+func (w *Watcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	l := newLoop(w, &running)
+	if w.cfg.Mode == Off {
+		close(w.ready)
+		l.run(ctx, nil)
+		return nil
+	}
+	kernel, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("make an inotify instance: %w; raise sysctl fs.inotify.max_user_instances or end other watchers", err)
+	}
+	defer kernel.Close()
+	l.tree.kernel = kernel
+	running.Go(func() { w.drain(ctx, kernel.Errors, l.overflow) })
+	l.begin(ctx)
+	close(w.ready)
+	l.run(ctx, kernel.Events)
+	return nil
+}
+
+// drain reads the kernel's errors for as long as ctx lives. It never calls
+// the fsnotify watcher, which holds its lock while it sends an error.
+func (w *Watcher) drain(ctx context.Context, faults <-chan error, overflow chan<- struct{}) {
 	for {
-		old := w.status.Load()
-		st := *old
-		change(&st)
-		if w.status.CompareAndSwap(old, &st) {
+		var err error
+		var ok bool
+		select {
+		case <-ctx.Done():
+			return
+		case err, ok = <-faults:
+		case err, ok = <-w.faults:
+		}
+		if !ok {
 			return
 		}
-	}
-}
-
-// Run watches until ctx ends.
-func (w *Watcher) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.gather(ctx) })
-	if w.cfg.Mode == "off" {
-		close(w.ready)
-		return g.Wait()
-	}
-	fs, err := fsnotify.NewBufferedWatcher(4096)
-	if err != nil {
-		return fmt.Errorf("start watching: %w; raise fs.inotify.max_user_instances, or use --watch off", err)
-	}
-	errs := make(chan error, 1024)
-	g.Go(func() error { return drain(ctx, fs.Errors, errs) })
-	g.Go(func() error { defer func() { _ = fs.Close() }(); return newTree(w, fs).run(ctx, errs) })
-	g.Go(func() error { return w.recover(ctx) })
-	return g.Wait()
-}
-
-// drain keeps fsnotify from blocking: it sends errors while it holds a lock
-// that Add and Remove need, so this goroutine never calls it.
-func drain(ctx context.Context, from <-chan error, to chan<- error) error {
-	for {
+		if !errors.Is(err, fsnotify.ErrEventOverflow) {
+			// "mv a b; rmdir b" gives an EINVAL that means nothing.
+			w.cfg.Log.Debug().Err(err).Msg("inotify reports an error")
+			continue
+		}
 		select {
-		case <-ctx.Done():
-			return nil
-		case err, ok := <-from:
-			if !ok {
-				return nil
-			}
-			select {
-			case to <- err:
-			default: // the loop is far behind; an overflow among them is told again by a walk
-			}
+		case overflow <- struct{}{}:
+		default: // one catch-up is already due, and it has not begun
 		}
 	}
 }
 
-// recover catches up after events were lost.
-func (w *Watcher) recover(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case since := <-w.overflow:
-			if err := w.CatchUp(ctx, since); err != nil && ctx.Err() == nil {
-				w.cfg.Log.Error().Err(err).Msg("could not catch up; trying again")
-				w.lost(since)
-			}
-		}
+// hand gives the loop paths to publish when their writers close them. It does
+// not wait, so that a catch-up can run before or without Run.
+func (w *Watcher) hand(paths []string) {
+	if len(paths) == 0 {
+		return
 	}
-}
-
-// lost asks for a catch-up.
-func (w *Watcher) lost(since time.Time) {
+	w.mu.Lock()
+	w.open = append(w.open, paths...)
+	w.mu.Unlock()
 	select {
-	case w.overflow <- since:
-	default: // one is asked for, from an earlier time
+	case w.handed <- struct{}{}:
+	default:
 	}
 }
 
-// CatchUp walks the root for what changed at or after since and publishes it.
-// A zero time means everything.
-func (w *Watcher) CatchUp(ctx context.Context, since time.Time) error {
-	if since.IsZero() {
-		return w.emit(ctx, fastsync.Root, fastsync.Tree, fastsync.CatchUp)
-	}
-	var n int64
-	err := w.walk(ctx, fastsync.Root, since, false, &n)
-	if err != nil {
-		return fmt.Errorf("catch up since %s: %w", since.Format(time.RFC3339), err)
-	}
-	w.note(func(s *Status) { s.CaughtUp, s.Found = time.Now(), n })
-	w.cfg.Log.Info().Int64("paths", n).Time("since", since).Msg("caught up")
-	return nil
-}
-
-func (w *Watcher) emit(ctx context.Context, path string, scope fastsync.Scope, origin fastsync.Origin) error {
-	select {
-	case w.found <- fastsync.Event{Change: fastsync.Change{Path: path, Scope: scope}, Origin: origin, At: time.Now()}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// walk looks at one directory. A changed directory in a changed parent may
-// have been moved here with children of any age, so it goes as a tree.
-func (w *Watcher) walk(ctx context.Context, dir string, since time.Time, parentNew bool, n *int64) error {
-	info, err := os.Lstat(w.full(dir))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	isNew := !ctime(info).Before(since)
-	if isNew {
-		*n++
-		scope := fastsync.Listing
-		if parentNew {
-			scope = fastsync.Tree
-		}
-		if err := w.emit(ctx, dir, scope, fastsync.CatchUp); err != nil {
-			return err
-		}
-	}
-	entries, err := os.ReadDir(w.full(dir))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		w.cfg.Log.Error().Err(err).Str("path", dir).Msg("cannot read a directory; what changed in it is not known")
-		return nil
-	}
-	for _, e := range entries {
-		path := join(dir, e.Name())
-		if w.cfg.Excluded(path, e.IsDir()) {
-			continue
-		}
-		if e.IsDir() {
-			if err := w.walk(ctx, path, since, isNew, n); err != nil {
-				return err
-			}
-			continue
-		}
-		info, err := e.Info()
-		if err != nil || ctime(info).Before(since) {
-			continue
-		}
-		*n++
-		if err := w.emit(ctx, path, fastsync.Entry, fastsync.CatchUp); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *Watcher) full(path string) string { return filepath.Join(w.cfg.Root, path) }
-
-func join(dir, name string) string {
-	if dir == fastsync.Root {
-		return name
-	}
-	return dir + "/" + name
-}
+func (w *Watcher) abs(path string) string { return filepath.Join(w.cfg.Root, path) }

@@ -87,13 +87,14 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 		since = begun
 	}
-	if !since.IsZero() {
-		catchUp()
+	if since.IsZero() {
+		since = time.Now() // the first start: every target is new, so each is swept
 	}
+	catchUp()
 	tick := time.NewTicker(agentBeat)
 	defer tick.Stop()
 	for {
-		if at := w.Checkpoint(); at.After(since) && s.cfg.Watch != "off" {
+		if at := w.Status().Checkpoint; at.After(since) && s.cfg.Watch != "off" {
 			since = at
 		}
 		s.beat(ctx, keys, since, agentState{

@@ -163,7 +163,13 @@ func printStatus(w io.Writer, st status, now time.Time) {
 	case now.Sub(a.Heartbeat) > alive:
 		p("agent     %s: GONE since %s; start it again", a.Source, ago(now, a.Heartbeat))
 	default:
-		p("agent     %s: watch %s, %d directories, %d messages relayed, %d refused", a.Source, a.Watch.Mode, a.Watch.Directories, a.Relayed, a.Refused)
+		p("agent     %s: watch %s, %d directories, %d messages relayed, %d refused", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused)
+	}
+	if a := st.Agent; a != nil && a.Watch.RootError != "" {
+		p("          %s", a.Watch.RootError)
+	}
+	if a := st.Agent; a != nil && a.Watch.Unwatched > 0 {
+		p("          %d directories are not watched: %s", a.Watch.Unwatched, a.Watch.Reason)
 	}
 	for _, t := range st.Targets {
 		health := strings.ToUpper(t.Health)

@@ -1,0 +1,278 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/fastsync/fastsync"
+)
+
+const (
+	// tick is how often the loop looks at the root and renews the status.
+	tick = 250 * time.Millisecond
+	// margin is taken off a time before a catch-up, for clocks that tick
+	// coarsely and events that were on their way.
+	margin = 2 * time.Second
+)
+
+// loop owns all that changes while Run runs. One goroutine, that of Run, uses it.
+type loop struct {
+	gatherer
+	running  *sync.WaitGroup
+	tree     *tree
+	overflow chan struct{}
+
+	// heard is when the last event came, good a time up to which every event
+	// of the kernel was read.
+	heard, good time.Time
+	root        fs.FileInfo // as it was when it was watched; nil while it is gone
+	rootError   string
+
+	// catching says that a catch-up runs, again since when the next must look.
+	catching bool
+	again    *time.Time
+	caught   chan *time.Time // nil when done, else since when to try again
+
+	rewalking bool
+	// walked is when the last finished walk of the unwatched directories began.
+	walked   time.Time
+	rewalked chan rewalk
+}
+
+func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
+	return &loop{
+		gatherer: newGatherer(w, running),
+		running:  running,
+		tree:     &tree{w: w, log: w.cfg.Log, dirs: map[string]map[string]struct{}{}, bare: map[string]*snapshot{}},
+		overflow: make(chan struct{}, 1),
+		caught:   make(chan *time.Time, 1),
+		rewalked: make(chan rewalk, 1),
+	}
+}
+
+// begin watches the whole root for the first time.
+func (l *loop) begin(ctx context.Context) {
+	now := time.Now()
+	l.heard, l.good, l.walked = now, now, now
+	if root, err := os.Lstat(l.w.cfg.Root); err == nil {
+		l.root = root
+		l.tree.add(fastsync.Root)
+		l.tree.warn()
+	} else {
+		l.lost(err)
+	}
+	l.rewalk(ctx)
+	l.report()
+}
+
+func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
+	ticks, rewalks := time.NewTicker(tick), time.NewTicker(l.w.cfg.RewalkEvery)
+	defer ticks.Stop()
+	defer rewalks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			l.heard = time.Now()
+			l.take(e)
+		case <-l.overflow:
+			l.overflowed()
+		case <-l.w.handed:
+			l.adopt()
+		case <-l.timer.C:
+			l.probeDue(time.Now())
+		case <-l.published:
+			l.flying, l.flyingSince = false, time.Time{}
+		case since := <-l.caught:
+			l.catching = false
+			if since != nil {
+				l.demand(*since)
+			}
+		case r := <-l.rewalked:
+			l.merge(r)
+		case <-rewalks.C:
+			l.rewalk(ctx)
+		case now := <-ticks.C:
+			l.tick(ctx, now, events != nil)
+		}
+		if missed, full := l.flush(ctx); full {
+			l.w.cfg.Log.Warn().Time("since", missed).Msg("too many events wait for redis; dropped them for a catch-up")
+			l.demand(missed)
+		}
+		l.rearm()
+	}
+}
+
+// take handles one event of the kernel.
+func (l *loop) take(e fsnotify.Event) {
+	p, err := filepath.Rel(l.w.cfg.Root, e.Name)
+	if err != nil || p == ".." || strings.HasPrefix(p, "../") {
+		return
+	}
+	if p == fastsync.Root {
+		if e.Has(fsnotify.Chmod) {
+			l.put(p, fastsync.Entry)
+		}
+		return // a root that went away is noticed at the next tick
+	}
+	known := l.tree.knows(p)
+	if known && e.Has(fsnotify.Remove|fsnotify.Rename) {
+		l.tree.forget(p)
+	}
+	if l.w.cfg.Excluded(p, known) {
+		return
+	}
+	info, err := os.Lstat(l.w.abs(p))
+	if err == nil && info.IsDir() {
+		if l.w.cfg.Excluded(p, true) {
+			return
+		}
+		if l.tree.knows(p) && !e.Has(fsnotify.Create) {
+			l.put(p, fastsync.Entry) // its mode or owner
+			return
+		}
+		l.enter(p)
+		return
+	}
+	if l.tree.knows(p) {
+		l.tree.forget(p) // something else has taken its name
+	}
+	if err != nil || !info.Mode().IsRegular() {
+		l.drop(p)
+		l.put(p, fastsync.Entry)
+		return
+	}
+	l.touch(p)
+}
+
+// enter watches a directory that is new by its name and publishes what is
+// there already. Its files that are still open follow when they are closed.
+func (l *loop) enter(dir string) {
+	f := l.tree.add(dir)
+	l.tree.warn()
+	if f.any {
+		l.put(dir, fastsync.Tree)
+	} else {
+		l.put(dir, fastsync.Entry)
+	}
+	l.follow(f.files)
+}
+
+// overflowed follows a loss of events by the kernel: watch everything anew,
+// then look for what changed since the last time that nothing was lost.
+func (l *loop) overflowed() {
+	since := l.good
+	l.w.cfg.Log.Warn().Time("since", since).Msg("the kernel lost events; catching up. If this is often, raise sysctl fs.inotify.max_queued_events")
+	l.demand(since.Add(-margin))
+	if l.root != nil {
+		l.tree.add(fastsync.Root)
+		l.tree.warn()
+	}
+}
+
+// demand asks for a catch-up at the next tick, or after the one that runs.
+func (l *loop) demand(since time.Time) {
+	if l.again == nil || since.Before(*l.again) {
+		l.again = &since
+	}
+}
+
+// tick does what is due by time alone.
+func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
+	if watching {
+		l.checkRoot()
+		// Nothing for a tick: the kernel's queue was empty when that began.
+		if now.Sub(l.heard) >= tick {
+			l.good, l.heard = l.heard, now
+		}
+	}
+	if l.again != nil && !l.catching && (l.root != nil || !watching) {
+		since := *l.again
+		l.again, l.catching = nil, true
+		l.running.Go(func() {
+			err := l.w.CatchUp(ctx, since)
+			if err == nil {
+				l.caught <- nil
+				return
+			}
+			if ctx.Err() == nil {
+				l.w.cfg.Log.Error().Err(err).Msg("catch-up failed and is tried again; see that the root can be read")
+			}
+			l.caught <- &since
+		})
+	}
+	l.report()
+}
+
+// checkRoot notices a root that was removed, replaced or unmounted, which
+// inotify does not tell, and one that came back.
+func (l *loop) checkRoot() {
+	info, err := os.Lstat(l.w.cfg.Root)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no directory any more")
+	}
+	if err == nil && l.root != nil && os.SameFile(l.root, info) {
+		return
+	}
+	if err == nil {
+		// An empty directory in the root's place is most likely the mount point.
+		if entries, listErr := os.ReadDir(l.w.cfg.Root); listErr != nil || len(entries) == 0 {
+			err = errors.Join(errors.New("another, empty directory is in its place"), listErr)
+		}
+	}
+	if err != nil {
+		l.lost(err)
+		return
+	}
+	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
+	l.root, l.rootError = info, ""
+	l.tree.add(fastsync.Root)
+	l.tree.warn()
+	l.demand(time.Time{})
+}
+
+func (l *loop) lost(err error) {
+	if l.rootError != "" {
+		return
+	}
+	l.rootError = "the root is gone: " + err.Error()
+	l.w.cfg.Log.Error().Err(err).Str("root", l.w.cfg.Root).Msg("the root is gone; mount it or make it again, nothing is watched until then")
+	l.root = nil
+	l.tree.forget(fastsync.Root)
+}
+
+// report renews what Status returns.
+func (l *loop) report() {
+	checkpoint := l.oldest(l.good)
+	if (l.rewalking || len(l.tree.bare) > 0) && l.walked.Before(checkpoint) {
+		checkpoint = l.walked // what changed in them since is not known yet
+	}
+	if l.again != nil && l.again.Before(checkpoint) {
+		checkpoint = *l.again
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	s := &l.w.status
+	s.Watched, s.Unwatched = len(l.tree.dirs)-len(l.tree.bare), len(l.tree.bare)
+	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
+	for _, since := range l.w.owed {
+		if since.Before(checkpoint) {
+			checkpoint = since
+		}
+	}
+	if l.w.caught && l.root != nil {
+		s.Checkpoint = checkpoint
+	}
+}
