@@ -48,7 +48,7 @@ type Config struct {
 	// WaitMax is how long a change may wait for a running batch before a
 	// second one starts beside it; 0 means 500 ms.
 	WaitMax time.Duration
-	// SweepEvery is the time between sweeps; 0 means 1 h, negative never.
+	// SweepEvery is the time between sweeps; 0 means 1 h, negative means only at the start of a new target and after a gap.
 	SweepEvery time.Duration
 	// Grace is how long a running batch may go on after the end; 0 means 5 s.
 	Grace time.Duration

@@ -80,15 +80,14 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	if sweep.Running || l.notUntil.After(now) {
 		return
 	}
-	if l.cfg.SweepEvery > 0 {
-		switch {
-		case sweep.Finished.IsZero():
-			s.want("the target has not been swept")
-		case s.next.IsZero():
-			s.next = sweep.Finished.Add(jitter(l.cfg.SweepEvery))
-		case now.After(s.next):
-			s.want("it is time")
-		}
+	switch {
+	case sweep.Finished.IsZero():
+		s.want("the target has not been swept")
+	case l.cfg.SweepEvery < 0:
+	case s.next.IsZero():
+		s.next = sweep.Finished.Add(jitter(l.cfg.SweepEvery))
+	case now.After(s.next):
+		s.want("it is time")
 	}
 	if s.wanted == "" {
 		return

@@ -130,6 +130,9 @@ func (l *loop) take(e fsnotify.Event) {
 	known := l.tree.knows(p)
 	if known && e.Has(fsnotify.Remove|fsnotify.Rename) {
 		l.tree.forget(p)
+		// Should its name be taken again before anybody looks, what was below
+		// the old directory still has to go.
+		l.put(p, fastsync.Tree)
 	}
 	if l.w.cfg.Excluded(p, known) {
 		return
