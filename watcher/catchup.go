@@ -55,7 +55,7 @@ type catchUp struct {
 	ctx   context.Context
 	since time.Time
 	batch []fastsync.Event
-	open  []string
+	open  []opened
 	found int
 }
 
@@ -83,7 +83,9 @@ func (c *catchUp) list(dir string, fresh bool) error {
 	return c.each(dir, func(p string, info fs.FileInfo) error {
 		switch changed := c.fresh(info); {
 		case !info.IsDir() && changed:
-			c.probe(p)
+			if c.probe(p, info) && c.w.cfg.Mode != Off {
+				return nil // the loop publishes it when it is closed
+			}
 			return c.emit(p, fastsync.Entry)
 		case !info.IsDir():
 			return nil
@@ -103,14 +105,15 @@ func (c *catchUp) list(dir string, fresh bool) error {
 
 // below looks for open files in a directory that was published as a tree.
 // Below the root of a first copy only files of the last day are worth a
-// probe: a file that was open for longer is found when it is written again.
+// probe: one that was not changed for longer ships as it is now, and the next
+// write to it is an event and a new ctime.
 func (c *catchUp) below(dir string, first bool) error {
 	return c.each(dir, func(p string, info fs.FileInfo) error {
 		if info.IsDir() {
 			return c.below(p, first)
 		}
 		if !first || time.Since(ctime(info)) < 24*time.Hour {
-			c.probe(p)
+			c.probe(p, info)
 		}
 		return nil
 	})
@@ -144,11 +147,19 @@ func (c *catchUp) each(dir string, visit func(string, fs.FileInfo) error) error 
 }
 
 // probe remembers a file that is still being written, for the loop to publish
-// once more when it is closed.
-func (c *catchUp) probe(p string) {
-	if state, _ := lease.Probe(c.w.abs(p)); state == lease.Open {
-		c.open = append(c.open, p)
+// when it is closed, and tells whether it is. The checkpoint stays at its
+// ctime until then, so that the next catch-up finds it should this process die.
+func (c *catchUp) probe(p string, info fs.FileInfo) bool {
+	state, _ := lease.Probe(c.w.abs(p))
+	busy := state == lease.Open || state == lease.Unknown && time.Since(ctime(info)) < c.w.cfg.Quiet
+	if busy {
+		c.open = append(c.open, opened{p, ctime(info)})
 	}
+	if len(c.open) >= chunk {
+		c.w.hand(c.open)
+		c.open = nil
+	}
+	return busy
 }
 
 func (c *catchUp) emit(p string, scope fastsync.Scope) error {

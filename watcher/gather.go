@@ -18,7 +18,17 @@ const (
 	// most is how many events are kept while the publisher does not take
 	// them, some 30 MB; more become a catch-up.
 	most = 100_000
+	// mostOpen is how many files may wait for their writers, some 30 MB; for
+	// more a catch-up looks when there is room again.
+	mostOpen = 100_000
 )
+
+// opened is a file that a walk found open, and since when a catch-up must
+// look to find it again.
+type opened struct {
+	path  string
+	since time.Time
+}
 
 // pending is a regular file that was written and may still be open.
 type pending struct {
@@ -41,6 +51,8 @@ type gatherer struct {
 	running *sync.WaitGroup
 	probing map[string]*pending
 	next    time.Time // the earliest due of probing; zero for none
+	// missed is the oldest change that probing had no room for; zero for none.
+	missed  time.Time
 	ready   map[string]waiting
 	flushAt time.Time // when ready may go; zero while it is empty
 	timer   *time.Timer
@@ -96,9 +108,7 @@ func (g *gatherer) touch(p string) {
 	now := time.Now()
 	q := g.probing[p]
 	if q == nil {
-		q = &pending{at: now, pause: time.Millisecond}
-		g.probing[p] = q
-		g.probe(p, q, now)
+		g.start(p, now)
 		return
 	}
 	q.at, q.pause = now, time.Millisecond
@@ -106,6 +116,30 @@ func (g *gatherer) touch(p string) {
 		g.later(q, now.Add(g.w.cfg.Quiet))
 	} else if soon := now.Add(time.Millisecond); q.due.After(soon) {
 		g.later(q, soon)
+	}
+}
+
+// start probes p for the first time, with the time of its change.
+func (g *gatherer) start(p string, at time.Time) {
+	q := &pending{at: at, pause: time.Millisecond}
+	if g.hold(p, q) {
+		g.probe(p, q, time.Now())
+	}
+}
+
+// hold keeps q if there is room for it, else its time for a catch-up.
+func (g *gatherer) hold(p string, q *pending) bool {
+	if len(g.probing) < g.w.cfg.mostOpen {
+		g.probing[p] = q
+		return true
+	}
+	g.miss(q.at)
+	return false
+}
+
+func (g *gatherer) miss(at time.Time) {
+	if g.missed.IsZero() || at.Before(g.missed) {
+		g.missed = at
 	}
 }
 
@@ -124,7 +158,9 @@ func (g *gatherer) follow(files []string) {
 		switch state {
 		case lease.Open, lease.Unknown:
 			q := &pending{at: now, pause: time.Millisecond, quiet: state == lease.Unknown}
-			g.probing[p] = q
+			if !g.hold(p, q) {
+				continue
+			}
 			if q.quiet {
 				g.later(q, now.Add(g.w.cfg.Quiet))
 			} else {
@@ -137,11 +173,18 @@ func (g *gatherer) follow(files []string) {
 // adopt takes over the open files that a catch-up found.
 func (g *gatherer) adopt() {
 	g.w.mu.Lock()
-	open := g.w.open
-	g.w.open = nil
+	open, missed := g.w.open, g.w.missed
+	g.w.open, g.w.missed = nil, time.Time{}
 	g.w.mu.Unlock()
-	for _, p := range open {
-		g.touch(p)
+	if !missed.IsZero() {
+		g.miss(missed)
+	}
+	for _, f := range open {
+		if q := g.probing[f.path]; q == nil {
+			g.start(f.path, f.since)
+		} else if f.since.Before(q.at) {
+			q.at = f.since
+		}
 	}
 }
 
@@ -186,7 +229,7 @@ func (g *gatherer) probeDue(now time.Time) {
 // flush hands what is ready to the publisher if that is free. When too much
 // waits, it drops plain entries and returns since when a catch-up finds them.
 func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
-	if len(g.ready) > most {
+	if len(g.ready) > g.w.cfg.most {
 		missed = g.shed()
 		return missed, true
 	}
@@ -225,7 +268,7 @@ func (g *gatherer) shed() time.Time {
 		}
 	}
 	g.ready = kept
-	if len(kept) > most/2 {
+	if len(kept) > g.w.cfg.most/2 {
 		g.ready = map[string]waiting{}
 		return time.Time{}
 	}
@@ -238,6 +281,9 @@ func (g *gatherer) oldest(now time.Time) time.Time {
 		if q.at.Before(now) {
 			now = q.at
 		}
+	}
+	if !g.missed.IsZero() && g.missed.Before(now) {
+		now = g.missed
 	}
 	for _, r := range g.ready {
 		if r.since.Before(now) {

@@ -39,6 +39,7 @@ type loop struct {
 	// catching says that a catch-up runs, again since when the next must look.
 	catching bool
 	again    *time.Time
+	retried  time.Time       // when a catch-up for files without room was last asked for
 	caught   chan *time.Time // nil when done, else since when to try again
 
 	rewalking bool
@@ -201,6 +202,12 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 			l.good, l.heard = l.heard, now
 		}
 	}
+	// Less than half full, or a while ago: else a walk would end where this one did.
+	if !l.missed.IsZero() && (len(l.probing) < l.w.cfg.mostOpen/2 || now.Sub(l.retried) >= l.w.cfg.RewalkEvery) {
+		l.w.cfg.Log.Warn().Time("since", l.missed).Msg("too many files were open at once; catching up")
+		l.demand(l.missed.Add(-margin))
+		l.missed, l.retried = time.Time{}, now
+	}
 	if l.again != nil && !l.catching && (l.root != nil || !watching) {
 		since := *l.again
 		l.again, l.catching = nil, true
@@ -275,7 +282,16 @@ func (l *loop) report() {
 			checkpoint = since
 		}
 	}
+	for _, f := range l.w.open {
+		if f.since.Before(checkpoint) {
+			checkpoint = f.since
+		}
+	}
+	if !l.w.missed.IsZero() && l.w.missed.Before(checkpoint) {
+		checkpoint = l.w.missed
+	}
 	if l.w.caught && l.root != nil {
-		s.Checkpoint = checkpoint
+		// A change is older than the event that tells of it.
+		s.Checkpoint = checkpoint.Add(-margin)
 	}
 }

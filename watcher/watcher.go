@@ -55,6 +55,9 @@ type Config struct {
 	// RewalkEvery is the time between walks of directories without a watch. 0 means 30 s.
 	RewalkEvery time.Duration
 	Log         zerolog.Logger
+
+	// mostOpen and most bound what is kept; tests make them small.
+	mostOpen, most int
 }
 
 // Status is how a Watcher fares.
@@ -91,7 +94,8 @@ type Watcher struct {
 	// The mutex is for what CatchUp and Status share with the loop: they run
 	// in goroutines of the caller, also while Run does not.
 	mu     sync.Mutex
-	open   []string
+	open   []opened
+	missed time.Time // the oldest that open had no room for
 	status Status
 	// owed holds, by number, since when catch-ups look that are not done;
 	// caught says that one was done.
@@ -135,6 +139,7 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.RewalkEvery == 0 {
 		cfg.RewalkEvery = 30 * time.Second
 	}
+	cfg.mostOpen, cfg.most = mostOpen, most
 	return &Watcher{
 		cfg: cfg, ready: make(chan struct{}), handed: make(chan struct{}, 1),
 		owed: map[int]time.Time{}, status: Status{Mode: cfg.Mode},
@@ -205,14 +210,20 @@ func (w *Watcher) drain(ctx context.Context, faults <-chan error, overflow chan<
 	}
 }
 
-// hand gives the loop paths to publish when their writers close them. It does
+// hand gives the loop files to publish when their writers close them. It does
 // not wait, so that a catch-up can run before or without Run.
-func (w *Watcher) hand(paths []string) {
-	if len(paths) == 0 {
+func (w *Watcher) hand(files []opened) {
+	if len(files) == 0 {
 		return
 	}
 	w.mu.Lock()
-	w.open = append(w.open, paths...)
+	for _, f := range files {
+		if len(w.open) < w.cfg.mostOpen {
+			w.open = append(w.open, f)
+		} else if w.missed.IsZero() || f.since.Before(w.missed) {
+			w.missed = f.since
+		}
+	}
 	w.mu.Unlock()
 	select {
 	case w.handed <- struct{}{}:
