@@ -32,6 +32,9 @@ func (w *Watcher) CatchUp(ctx context.Context, since time.Time) error {
 	w.mu.Unlock()
 
 	c := catchUp{w: w, ctx: ctx, since: since}
+	if !since.IsZero() {
+		c.since = since.Add(-w.cfg.slack)
+	}
 	if err := c.root(); err != nil {
 		return fmt.Errorf("catch up %q since %s: %w", w.cfg.Root, since.Format(time.RFC3339), err)
 	}

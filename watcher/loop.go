@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -157,6 +158,10 @@ func (l *loop) take(e fsnotify.Event) {
 		l.drop(p)
 		l.put(p, fastsync.Entry)
 		return
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && e.Has(fsnotify.Write|fsnotify.Chmod) {
+		// The kernel tells one name of it only; the others have its new ctime.
+		l.demand(time.Now().Add(-margin))
 	}
 	l.touch(p)
 }

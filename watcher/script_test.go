@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 			if err := os.Mkdir(root, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			s := script{rig: start(t, root, nil), held: map[string]*os.File{}}
+			s := script{rig: start(t, root, func(w *Watcher) { w.cfg.slack = 0 }), held: map[string]*os.File{}}
 			defer func() {
 				for _, f := range s.held {
 					f.Close()

@@ -58,6 +58,9 @@ type Config struct {
 
 	// mostOpen and most bound what is kept; tests make them small.
 	mostOpen, most int
+	// slack is how much earlier than asked for a catch-up looks, for clocks
+	// that tick coarsely; tests that compare sets make it 0.
+	slack time.Duration
 }
 
 // Status is how a Watcher fares.
@@ -139,7 +142,7 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.RewalkEvery == 0 {
 		cfg.RewalkEvery = 30 * time.Second
 	}
-	cfg.mostOpen, cfg.most = mostOpen, most
+	cfg.mostOpen, cfg.most, cfg.slack = mostOpen, most, margin
 	return &Watcher{
 		cfg: cfg, ready: make(chan struct{}), handed: make(chan struct{}, 1),
 		owed: map[int]time.Time{}, status: Status{Mode: cfg.Mode},
