@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,19 +235,41 @@ func TestOverflowCatchesUp(t *testing.T) {
 	faults := make(chan error)
 	excluded := false
 	var mu sync.Mutex
+	var asked atomic.Bool
 	r := start(t, t.TempDir(), func(w *Watcher) {
 		w.faults = faults
 		// Stands for the events that the kernel drops.
-		w.cfg.Excluded = func(string, bool) bool { mu.Lock(); defer mu.Unlock(); return excluded }
+		w.cfg.Excluded = func(p string, _ bool) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if excluded && p == "last" {
+				asked.Store(true)
+			}
+			return excluded
+		}
 	})
 	hide := func(on bool) { mu.Lock(); excluded = on; mu.Unlock() }
 	link := func(name string) { r.must(os.Symlink("x", r.path(name))) }
+	r.must(os.MkdirAll(r.path("old/d"), 0o700))
+	r.write("old/d/changed")
+	r.write("old/d/removed")
+	r.settle()
+	r.forget()
 	hide(true)
 	r.must(os.Mkdir(r.path("lost"), 0o700))
 	r.write("lost/f")
+	r.write("old/d/changed")
+	r.must(os.Remove(r.path("old/d/removed")))
+	// Excluded is asked for each event in order: the last was asked for.
+	r.must(os.Symlink("x", r.path("last")))
+	eventually(t, "all events dropped", func() bool { return asked.Load() })
 	hide(false)
 	faults <- fsnotify.ErrEventOverflow
+	r.wait(t, "old/d/changed", func(events []fastsync.Event) bool { return covered(events, "old/d/changed") })
 	r.wait(t, "lost/f", func(events []fastsync.Event) bool { return covered(events, "lost/f") })
+	r.wait(t, "old/d/removed", func(events []fastsync.Event) bool {
+		return covered(events, "old/d/removed") || count(events, "old/d", fastsync.Listing) > 0
+	})
 	r.settle()
 	link("lost/g")
 	r.waitFor(t, "lost/g", fastsync.Entry)
