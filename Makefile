@@ -41,5 +41,13 @@ check: build
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 
+# Every fuzz target for FUZZTIME each.
+FUZZTIME ?= 20s
+fuzz: deps-test
+	@set -e; grep -rn --include='*_test.go' -oE '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ name; do \
+	  echo "$${name#func } in $$(dirname "$$file")"; \
+	  timeout -k 10 600 $(GO) test -run='^$$' -fuzz="^$${name#func }\$$" -fuzztime=$(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
+	done
+
 clean:
 	rm -rf bin

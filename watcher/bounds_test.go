@@ -147,7 +147,9 @@ func TestTooManyWaitingEventsBecomeACatchUp(t *testing.T) {
 	close(s.free)
 	for i := range 100 {
 		name := strconv.Itoa(i)
-		s.wait(t, name, func(events []fastsync.Event) bool { return covered(events, name) || count(events, ".", fastsync.Tree) > 0 })
+		s.wait(t, name, func(events []fastsync.Event) bool {
+			return covered(events, name) || count(events, ".", fastsync.Tree) > 0
+		})
 	}
 	eventually(t, "a catch-up", func() bool { return !r.Status().CatchUpAt.IsZero() })
 }
