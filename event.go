@@ -109,6 +109,15 @@ type Outcome struct {
 	Deleted, Shipped int
 }
 
+// Unread is a comparison that saw all but some places: what differs there is
+// not known, so it proves no equality.
+type Unread struct{ Failures []Failure }
+
+func (e *Unread) Error() string {
+	first := e.Failures[0]
+	return fmt.Sprintf("%d places could not be compared, such as %q: %s", len(e.Failures), first.Path, first.Reason)
+}
+
 // Class says what to do about a run that failed as a whole.
 type Class int
 

@@ -2,7 +2,9 @@ package rsyncer
 
 import (
 	"context"
+	"errors"
 	"path"
+	"strings"
 
 	"github.com/fastsync/fastsync"
 )
@@ -31,7 +33,8 @@ func (n newDirs) covers(it item) bool {
 // Compare calls found for each path at which the target differs from the root,
 // gone for one that only the target has, whether or not deletes are on. Without
 // changes (nil) it compares the whole root, else only these. A directory that
-// is new at the target is one Tree change. It writes nothing.
+// is new at the target is one Tree change. It writes nothing. An
+// [fastsync.Unread] names what could not be read; the rest was compared.
 func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
 	fresh := newDirs{}
 	each := func(it item) {
@@ -62,27 +65,54 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 	for _, f := range out.Failed {
 		found(f.Change, false)
 	}
+	var all fastsync.Unread
 	for _, g := range to {
 		for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
 			part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
 			args := r.operands(append(r.args(g.kind, true, -1), "-n"))
-			if err := r.compareRun(ctx, args, list(g.kind, part), each); err != nil {
+			err := r.compareRun(ctx, args, list(g.kind, part), each)
+			if unread := (*fastsync.Unread)(nil); errors.As(err, &unread) {
+				all.Failures = append(all.Failures, unread.Failures...)
+			} else if err != nil {
 				return err
 			}
 		}
 	}
+	if len(all.Failures) > 0 {
+		return &all
+	}
 	return nil
 }
 
-// compareRun fails on exit 23 too: a directory that cannot be read hides what
-// differs below it, and equality must not be claimed.
+// compareRun returns an [fastsync.Unread] on exit 23: a directory that cannot
+// be read hides what differs below it, and equality must not be claimed.
 func (r *Rsyncer) compareRun(ctx context.Context, args []string, stdin []byte, each func(item)) error {
 	res := r.run(ctx, args, stdin, each)
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
-	if res.code == exitPartial {
+	if res.code != exitPartial {
+		return nil
+	}
+	unread := &fastsync.Unread{}
+	for _, note := range res.notes {
+		if p, ok := r.quoted(note); ok {
+			c := fastsync.Change{Path: p, Scope: fastsync.Tree}
+			unread.Failures = append(unread.Failures, fastsync.Failure{Change: c, Reason: note})
+		}
+	}
+	if len(unread.Failures) == 0 {
 		return r.exitError(fastsync.Transient, res, "not everything could be compared: make it readable, or exclude it", cause(res.notes))
 	}
-	return nil
+	return unread
+}
+
+// quoted is the path below the local root that a message of rsync's names.
+func (r *Rsyncer) quoted(note string) (string, bool) {
+	_, rest, found := strings.Cut(note, `"`+r.source)
+	end := strings.LastIndexByte(rest, '"')
+	if r.pull || !found || end <= 0 {
+		return "", false
+	}
+	return rest[:end], fastsync.CheckPath(rest[:end]) == nil
 }

@@ -17,11 +17,19 @@ const enough = 50_000
 // maxRuns is how many batches may run at a time.
 const maxRuns = 2
 
+// ledger is where the loop writes what became of events: the queue.
+type ledger interface {
+	fail(ctx context.Context, failed map[string]failedPath) error
+	healed(ctx context.Context, paths []string) error
+	ack(ctx context.Context, ids []string, deliveries []delivery) error
+	save(ctx context.Context, s State) error
+}
+
 // loop owns all that a subscriber knows. Only its run method touches the
 // fields; others send on its channels.
 type loop struct {
 	cfg   Config
-	queue *queue
+	queue ledger
 	log   zerolog.Logger
 
 	entries chan []redis.XMessage
@@ -39,6 +47,7 @@ type loop struct {
 	failures int       // whole runs failed in a row
 	notUntil time.Time // no run before this
 	sweep    *sweeper
+	times    times
 	dirty    bool // state has changed since it was saved
 	beat     time.Time
 }
@@ -51,13 +60,13 @@ type result struct {
 	took    time.Duration
 }
 
-func newLoop(cfg Config, q *queue) *loop {
+func newLoop(cfg Config, q ledger) *loop {
 	return &loop{
 		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
 		entries: make(chan []redis.XMessage), gaps: make(chan string), orders: make(chan string),
 		results: make(chan result), batch: newBatcher(),
 		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
-		sweep: newSweeper(), dirty: true,
+		sweep: newSweeper(), times: newTimes(), dirty: true,
 	}
 }
 
@@ -71,7 +80,7 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		next := l.start(work, time.Now())
+		next := earlier(l.start(work, time.Now()), l.settleTimes(work, time.Now()))
 		l.tell(ctx, time.Now())
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
@@ -93,6 +102,8 @@ func (l *loop) run(ctx context.Context) error {
 			l.drifted(found, time.Now())
 		case err := <-l.sweep.compared:
 			l.compared(err, time.Now())
+		case <-l.times.done:
+			l.times.running = false
 		case <-timer.C:
 		}
 	}
@@ -168,8 +179,11 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 	grace := time.AfterFunc(l.cfg.Grace, stop)
 	defer grace.Stop()
 	l.sweep.stop()
-	for l.running > 0 || l.sweep.comparing {
+	l.times.stop()
+	for l.running > 0 || l.sweep.comparing || l.times.running {
 		select {
+		case <-l.times.done:
+			l.times.running = false
 		case r := <-l.results:
 			l.settle(context.WithoutCancel(ctx), r, time.Now())
 		case <-l.sweep.found:

@@ -19,6 +19,7 @@ func (l *loop) settle(ctx context.Context, r result, now time.Time) {
 		return
 	}
 	l.recoveredRun()
+	l.times.touch(r.batch, now)
 	done := l.sort(r, now)
 	if err := l.record(ctx, done, now); err != nil {
 		l.log.Warn().Err(err).Msg("could not record a batch in redis; it goes round again")

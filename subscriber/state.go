@@ -19,6 +19,8 @@ type State struct {
 	LastDelivery time.Time `json:"last_delivery,omitzero"`
 	Delivered    int64     `json:"delivered"`
 	Failed       int       `json:"failed"`
+	// SweepFault says why the sweep cannot compare; empty while it can.
+	SweepFault string `json:"sweep_fault,omitempty"`
 	// Gap says why events may have been lost since the last sweep; empty for no gap.
 	Gap   string   `json:"gap,omitempty"`
 	Held  []string `json:"held,omitempty"`
@@ -35,7 +37,7 @@ type Sweep struct {
 	Took     time.Duration `json:"took_ns,omitempty"`
 	Err      string        `json:"error,omitempty"`
 	// Drift counts paths that differed, Repaired those shipped so far, Left
-	// those that still differ after it. Extra counts paths only the target
+	// those that still differ after it (of a dry run: all). Extra counts paths only the target
 	// has, which stay while deletes are off.
 	Drift    int      `json:"drift"`
 	Repaired int      `json:"repaired"`

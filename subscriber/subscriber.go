@@ -27,7 +27,10 @@ type Syncer interface {
 	Sync(ctx context.Context, changes []fastsync.Change) (fastsync.Outcome, error)
 	// Compare calls found for each path that differs, gone for one that only
 	// the target has. Without changes it compares the whole root.
+	// An [fastsync.Unread] error names what could not be compared.
 	Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error
+	// Settle sets the times of the directories that the changes touched.
+	Settle(ctx context.Context, changes []fastsync.Change) error
 }
 
 // Config is what a Subscriber needs.

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -9,8 +10,14 @@ import (
 	"github.com/fastsync/fastsync"
 )
 
-// heartbeat is how often the state is written when nothing else happens.
-const heartbeat = 5 * time.Second
+const (
+	// maxRecent bounds the paths that a sweep knows to be on their way; what
+	// is not remembered is at worst repaired for nothing.
+	maxRecent = 200_000
+	// maxRepairs bounds the drift that one sweep repairs; for the rest it is
+	// followed by another.
+	maxRepairs = 50_000
+)
 
 // finding is one path that a comparison found to differ.
 type finding struct {
@@ -35,6 +42,11 @@ type sweeper struct {
 	recent         map[string]bool          // paths with an event since the sweep began
 	repairs        map[fastsync.Change]bool // drift that is not settled
 	settledRepairs []fastsync.Change        // drift that a batch shipped
+	unsettled      int                      // drift that no batch could ship
+	more           bool                     // there is drift beyond maxRepairs
+
+	failures int       // comparisons failed in a row
+	notUntil time.Time // no sweep before this
 }
 
 func newSweeper() *sweeper {
@@ -55,7 +67,7 @@ func (s *sweeper) stop() {
 
 // seen notes that a path is on its way anyhow, so that it is not drift.
 func (s *sweeper) seen(p string) {
-	if s.recent != nil {
+	if s.recent != nil && len(s.recent) < maxRecent {
 		s.recent[p] = true
 	}
 }
@@ -67,6 +79,8 @@ func (s *sweeper) settled(it *item, delivered bool) {
 	delete(s.repairs, it.change)
 	if delivered {
 		s.settledRepairs = append(s.settledRepairs, it.change)
+	} else {
+		s.unsettled++
 	}
 }
 
@@ -77,7 +91,7 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 		l.check(ctx, now)
 		return
 	}
-	if sweep.Running || l.notUntil.After(now) {
+	if sweep.Running || l.notUntil.After(now) || s.notUntil.After(now) {
 		return
 	}
 	switch {
@@ -94,7 +108,7 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	}
 	l.log.Info().Str("reason", s.wanted).Bool("dry_run", s.dryRun).Msg("sweep begins")
 	l.state.Sweep = Sweep{Running: true, DryRun: s.dryRun, ID: s.id, Started: now, Finished: sweep.Finished}
-	s.wanted, s.id = "", ""
+	s.wanted, s.id, s.unsettled, s.more = "", "", 0, false
 	s.recent, s.repairs, s.settledRepairs = map[string]bool{}, map[fastsync.Change]bool{}, nil
 	for change := range l.batch.waiting {
 		s.recent[change.Path] = true
@@ -138,6 +152,10 @@ func (l *loop) drifted(f finding, now time.Time) {
 	if sweep.DryRun {
 		return
 	}
+	if len(l.sweep.repairs)+len(l.sweep.settledRepairs) >= maxRepairs {
+		l.sweep.more = true
+		return
+	}
 	l.sweep.repairs[f.change] = true
 	l.batch.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now})
 }
@@ -147,15 +165,24 @@ func (l *loop) compared(err error, now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
 	s.cancel()
 	s.comparing, l.dirty = false, true
+	var unread *fastsync.Unread
+	if errors.As(err, &unread) {
+		for _, f := range unread.Failures {
+			l.drifted(finding{change: f.Change}, now) // the batch that fails on it says why
+		}
+		err = nil
+	}
 	switch {
 	case err != nil:
-		sweep.Err = err.Error()
-		l.failures++
-		l.notUntil = now.Add(backoffFor(fastsync.ClassOf(err), l.failures))
-		l.state.Why = err.Error()
-		l.log.Error().Err(err).Msg("the sweep could not compare; trying again")
-		sweep.Running, s.checking, s.recent = false, false, nil
+		s.failures++
+		s.notUntil = now.Add(backoffFor(fastsync.ClassOf(err), s.failures))
+		sweep.Err, sweep.Running = err.Error(), false
+		l.state.SweepFault = err.Error()
+		s.checking, s.recent, s.repairs = false, nil, nil
 		s.want("the last sweep failed")
+		if s.failures == 1 {
+			l.log.Error().Err(err).Time("again", s.notUntil).Msg("the sweep could not compare; trying again")
+		}
 	case s.checking || sweep.DryRun:
 		l.swept(now)
 	}
@@ -165,7 +192,7 @@ func (l *loop) compared(err error, now time.Time) {
 // not believed.
 func (l *loop) check(ctx context.Context, now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
-	sweep.Repaired = len(s.settledRepairs)
+	sweep.Repaired, sweep.Left = len(s.settledRepairs), s.unsettled
 	if len(s.settledRepairs) == 0 {
 		l.swept(now)
 		return
@@ -174,15 +201,27 @@ func (l *loop) check(ctx context.Context, now time.Time) {
 	l.compare(ctx, s.settledRepairs)
 }
 
+// swept ends a sweep. Only one that found equality closes a gap; a dry run
+// proves as much where it finds nothing, but it is never the next sweep's turn.
 func (l *loop) swept(now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
-	sweep.Running, sweep.Finished, sweep.Took = false, now, now.Sub(sweep.Started)
-	s.checking, s.recent, s.repairs, s.settledRepairs = false, nil, nil, nil
-	if !sweep.DryRun && sweep.Left == 0 {
+	sweep.Running, sweep.Took = false, now.Sub(sweep.Started)
+	if sweep.DryRun {
+		sweep.Left = sweep.Drift
+	} else {
+		sweep.Finished, s.next = now, time.Time{}
+	}
+	if sweep.Left == 0 && !s.more {
 		l.state.Gap = ""
 	}
-	s.dryRun, s.next = false, time.Time{}
-	l.recoveredRun()
+	if s.failures > 0 {
+		l.log.Info().Int("failures", s.failures).Msg("recovered: the sweep can compare again")
+	}
+	s.failures, s.notUntil, l.state.SweepFault = 0, time.Time{}, ""
+	s.checking, s.dryRun, s.recent, s.repairs, s.settledRepairs = false, false, nil, nil, nil
+	if s.more {
+		s.want("the last sweep found more than one repairs")
+	}
 	l.log.Info().Int("drift", sweep.Drift).Int("repaired", sweep.Repaired).Int("left", sweep.Left).
 		Int("extra", sweep.Extra).Dur("took", sweep.Took).Msg("sweep ended")
 }
@@ -201,51 +240,6 @@ func (l *loop) obey(order string, now time.Time) {
 			l.batch.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
 		}
 	}
-}
-
-// tell writes the state when it changed, and as a heartbeat.
-func (l *loop) tell(ctx context.Context, now time.Time) {
-	if now.Before(l.nextBeat()) {
-		return
-	}
-	st := &l.state
-	st.Heartbeat, st.Waiting, st.Failed = now, l.batch.len(), len(l.retry)
-	st.OldestAt, st.Held = time.Time{}, nil
-	if len(l.batch.order) > 0 {
-		st.OldestAt = l.batch.order[0].since
-	}
-	for change := range l.held {
-		if len(st.Held) < maxNames {
-			st.Held = append(st.Held, change.Path)
-		}
-	}
-	st.Sweep.Repaired = max(st.Sweep.Repaired, len(l.sweep.settledRepairs))
-	st.Health = l.health()
-	l.beat, l.dirty = now, false
-	if err := l.queue.save(ctx, *st); err != nil && ctx.Err() == nil {
-		l.log.Debug().Err(err).Msg("could not write the state")
-	}
-}
-
-// nextBeat is when the state is written next: soon after a change, and as a
-// heartbeat without one.
-func (l *loop) nextBeat() time.Time {
-	if l.dirty {
-		return l.beat.Add(heartbeat / 20)
-	}
-	return l.beat.Add(heartbeat)
-}
-
-func (l *loop) health() string {
-	switch st := l.state; {
-	case l.failures > 0:
-		return "failing"
-	case st.Gap != "" || st.Sweep.Left > 0 || len(l.retry) > 0 || len(l.held) > 0:
-		return "degraded"
-	case st.Sweep.Running:
-		return "sweeping"
-	}
-	return "ok"
 }
 
 // jitter spreads sweeps of several targets by up to a tenth of their period.

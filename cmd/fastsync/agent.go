@@ -23,6 +23,10 @@ type agentState struct {
 	Watch     watcher.Status `json:"watch"`
 	Relayed   int64          `json:"relayed"`
 	Refused   int64          `json:"refused"`
+	// CaughtUp is when the last catch-up of this process ended.
+	CaughtUp time.Time `json:"caught_up,omitzero"`
+	// Chosen says why the watch mode is what it is.
+	Chosen string `json:"chosen"`
 }
 
 const agentBeat = 2 * time.Second
@@ -77,15 +81,20 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 	case <-ctx.Done():
 		return nil
 	}
+	owed, caughtUp := true, time.Time{}
 	catchUp := func() {
 		begun := time.Now()
+		owed = true
 		if err := w.CatchUp(ctx, since); err != nil {
 			if ctx.Err() == nil {
 				s.log.Error().Err(err).Msg("could not catch up; trying again")
 			}
 			return
 		}
-		since = begun
+		owed, caughtUp = false, time.Now()
+		if s.cfg.Watch == "off" {
+			since = begun // else the watcher's checkpoint says, which waits for open files
+		}
 	}
 	if since.IsZero() {
 		since = time.Now() // the first start: every target is new, so each is swept
@@ -99,6 +108,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 		s.beat(ctx, keys, since, agentState{
 			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
+			CaughtUp: caughtUp, Chosen: s.chosen(),
 		})
 		select {
 		case <-ctx.Done():
@@ -106,8 +116,19 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		case <-gaps:
 			catchUp()
 		case <-tick.C:
+			if owed {
+				catchUp()
+			}
 		}
 	}
+}
+
+// chosen says why the watch mode is what it is.
+func (s *service) chosen() string {
+	if s.cfg.Watch == "auto" {
+		return "chosen by auto: it is the only kind of watch that this build has"
+	}
+	return "as --watch says"
 }
 
 func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.Time, error) {

@@ -165,6 +165,9 @@ func printStatus(w io.Writer, st status, now time.Time) {
 	default:
 		p("agent     %s: watch %s, %d directories, %d messages relayed, %d refused", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused)
 	}
+	if a := st.Agent; a != nil {
+		p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
+	}
 	if a := st.Agent; a != nil && a.Watch.RootError != "" {
 		p("          %s", a.Watch.RootError)
 	}
@@ -181,6 +184,9 @@ func printStatus(w io.Writer, st status, now time.Time) {
 		p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
 		if t.Why != "" {
 			p("          why: %s", t.Why)
+		}
+		if t.SweepFault != "" {
+			p("          the sweep cannot compare: %s", t.SweepFault)
 		}
 		if t.Gap != "" {
 			p("          gap: %s; a sweep will close it", t.Gap)

@@ -157,7 +157,7 @@ func (p *progress) end(st subscriber.State) error {
 	for _, name := range s.Names {
 		fmt.Fprintf(p.w, "  %q\n", name)
 	}
-	if s.Left > 0 {
+	if s.Left > 0 && !s.DryRun {
 		return fmt.Errorf("target %s: %d paths still differ after the repair", st.Target, s.Left)
 	}
 	return nil

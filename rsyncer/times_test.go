@@ -1,0 +1,143 @@
+package rsyncer
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+func plainCompare(t *testing.T, source, target string) string {
+	t.Helper()
+	out, err := exec.Command("rsync", "-anic", "--delete", "--modify-window=-1", source+"/", target+"/").CombinedOutput()
+	if err != nil {
+		t.Fatalf("compare: %v: %s", err, out)
+	}
+	return string(out)
+}
+
+func TestSettleSetsTheTimesOfDirectoriesAndNothingElse(t *testing.T) {
+	source, target := t.TempDir(), t.TempDir()
+	write := func(p, text string) {
+		full := filepath.Join(source, p)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("d/e/f", "1")
+	write("d/gone", "1")
+	write("tree/x/y", "1")
+	write("r", "1")
+	r, err := New(Config{Source: source, Target: target, Delete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := []fastsync.Change{
+		{Path: "d/e/f", Scope: fastsync.Entry}, {Path: "d/gone", Scope: fastsync.Entry},
+		{Path: "tree", Scope: fastsync.Tree}, {Path: "r", Scope: fastsync.Entry},
+	}
+	ctx := context.Background()
+	if _, err := r.Sync(ctx, changes); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(source, "d/gone")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Sync(ctx, changes); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Unix(1_000_000_000, 0)
+	for _, dir := range []string{"d/e", "d", "tree/x", "tree", "."} {
+		if err := os.Chtimes(filepath.Join(source, dir), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := plainCompare(t, source, target); strings.Count(out, ".d..t......") != 5 {
+		t.Fatalf("the times of five directories should differ before:\n%s", out)
+	}
+	if err := r.Settle(ctx, changes); err != nil {
+		t.Fatal(err)
+	}
+	if out := plainCompare(t, source, target); out != "" {
+		t.Fatalf("root and target differ:\n%s", out)
+	}
+	// What differs beside the directories stays as it is.
+	write("d/e/f", "22")
+	write("d/new/f", "1")
+	if err := os.Remove(filepath.Join(source, "tree/x/y")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Settle(ctx, changes); err != nil {
+		t.Fatal(err)
+	}
+	got := plainCompare(t, source, target)
+	for _, want := range []string{"*deleting   tree/x/y", "cd+++++++++ d/new/", "d/e/f"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("Settle did more than set times: %q is not in\n%s", want, got)
+		}
+	}
+}
+
+func TestCompareNamesWhatItCouldNotRead(t *testing.T) {
+	source, target := t.TempDir(), t.TempDir()
+	for _, p := range []string{"open", "shut"} {
+		if err := os.Mkdir(filepath.Join(source, p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(source, p, "f"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("rsync", "-a", source+"/", target+"/").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(source, "open", "g"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(source, "shut"), 0); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Config{Source: source, Target: target, RsyncPath: asNobody(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	err = r.Compare(context.Background(), nil, func(c fastsync.Change, gone bool) { found = append(found, c.Path) })
+	var unread *fastsync.Unread
+	if !errors.As(err, &unread) || len(unread.Failures) != 1 || unread.Failures[0].Path != "shut" {
+		t.Fatalf("got error %v, want one that names \"shut\" as unread", err)
+	}
+	if !slices.Contains(found, "open/g") || slices.Contains(found, "shut/f") {
+		t.Fatalf("found %q, want open/g and nothing of what could not be read", found)
+	}
+}
+
+// asNobody is an rsync that may not read everything, also where tests run as root.
+func asNobody(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return "rsync"
+	}
+	dir := t.TempDir()
+	for at := dir; at != os.TempDir(); at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := filepath.Join(dir, "rsync")
+	text := "#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups rsync \"$@\"\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return script
+}

@@ -1,0 +1,54 @@
+package subscriber
+
+import (
+	"context"
+	"time"
+)
+
+// heartbeat is how often the state is written when nothing else happens.
+const heartbeat = 5 * time.Second
+
+// tell writes the state when it changed, and as a heartbeat.
+func (l *loop) tell(ctx context.Context, now time.Time) {
+	if now.Before(l.nextBeat()) {
+		return
+	}
+	st := &l.state
+	st.Heartbeat, st.Waiting, st.Failed = now, l.batch.len(), len(l.retry)
+	st.OldestAt, st.Held = time.Time{}, nil
+	if len(l.batch.order) > 0 {
+		st.OldestAt = l.batch.order[0].since
+	}
+	for change := range l.held {
+		if len(st.Held) < maxNames {
+			st.Held = append(st.Held, change.Path)
+		}
+	}
+	st.Sweep.Repaired = max(st.Sweep.Repaired, len(l.sweep.settledRepairs))
+	st.Health = l.health()
+	l.beat, l.dirty = now, false
+	if err := l.queue.save(ctx, *st); err != nil && ctx.Err() == nil {
+		l.log.Debug().Err(err).Msg("could not write the state")
+	}
+}
+
+// nextBeat is when the state is written next: soon after a change, and as a
+// heartbeat without one.
+func (l *loop) nextBeat() time.Time {
+	if l.dirty {
+		return l.beat.Add(heartbeat / 20)
+	}
+	return l.beat.Add(heartbeat)
+}
+
+func (l *loop) health() string {
+	switch st := l.state; {
+	case l.failures > 0:
+		return "failing"
+	case st.Gap != "" || st.SweepFault != "" || st.Sweep.Left > 0 || len(l.retry) > 0 || len(l.held) > 0:
+		return "degraded"
+	case st.Sweep.Running:
+		return "sweeping"
+	}
+	return "ok"
+}
