@@ -180,7 +180,17 @@ func (s *script) check(want []string) {
 		}
 	}
 	slices.Sort(got)
-	if got = slices.Compact(got); !slices.Equal(got, want) {
+	got, want = withoutCovered(slices.Compact(got)), withoutCovered(want)
+	if !slices.Equal(got, want) {
 		s.t.Errorf("published\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
+}
+
+// withoutCovered leaves out the entries whose tree is there too: the kernel tells of a
+// directory that moves twice, and the second may or may not become an event.
+func withoutCovered(events []string) []string {
+	return slices.DeleteFunc(slices.Clone(events), func(e string) bool {
+		p, entry := strings.CutPrefix(e, "entry ")
+		return entry && slices.Contains(events, "tree "+p)
+	})
 }
