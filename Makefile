@@ -34,6 +34,10 @@ test: deps-test build
 race: deps-test
 	$(GO) test -race ./...
 
+# Beside fastsync it measures lsyncd and an inotifywait loop where they are installed.
+bench: deps-test build
+	$(GO) run ./internal/bench $(BENCH)
+
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
 
