@@ -21,6 +21,8 @@ type Message struct {
 	Paths []string
 	Ref   string
 	Scope fastsync.Scope
+	// Refused is how many paths of the message cannot be used.
+	Refused int
 }
 
 // ParseMessage reads a message of the channel: a bare path, absolute below
@@ -77,6 +79,7 @@ func parseJSON(root, text string) (Message, error) {
 		rel, err := Relative(root, p)
 		if err != nil {
 			faults = append(faults, err)
+			m.Refused++
 			continue
 		}
 		m.Paths = append(m.Paths, rel)

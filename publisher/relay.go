@@ -41,32 +41,41 @@ type RelayConfig struct {
 type Relay struct {
 	cfg RelayConfig
 	// Read by status while Run counts.
-	relayed, refused atomic.Int64
+	relayed, refused atomic.Int64 // paths
 }
 
 // NewRelay returns a Relay; it does no I/O.
 func NewRelay(cfg RelayConfig) *Relay { return &Relay{cfg: cfg} }
 
-// Relayed and Refused count messages since start.
+// Relayed counts the paths of messages that became events since the start.
 func (r *Relay) Relayed() int64 { return r.relayed.Load() }
 
-// Refused counts messages of which at least one path was refused.
+// Refused counts the paths, and the messages that named none, that were
+// refused since the start.
 func (r *Relay) Refused() int64 { return r.refused.Load() }
 
 // Run relays until ctx ends, subscribing again whenever the connection fails.
 func (r *Relay) Run(ctx context.Context) error {
 	inbox := make(chan []fastsync.Event)
 	done := make(chan struct{})
-	go func() { defer close(done); r.forward(ctx, inbox) }()
-	defer func() { close(inbox); <-done }()
 	box := &held{}
-	subscribed := false
+	defer r.lastWords(ctx, box)
+	go func() { defer close(done); r.forward(ctx, inbox, box) }()
+	defer func() { close(inbox); <-done }()
+	subscribed, last := false, ""
 	for ctx.Err() == nil {
+		was := subscribed
 		err := r.listen(ctx, inbox, box, &subscribed)
 		if ctx.Err() != nil {
 			return nil
 		}
-		r.cfg.Log.Warn().Err(err).Str("channel", r.cfg.Channel).Msg("the relay lost its subscription; subscribing again")
+		if subscribed && !was {
+			last = ""
+		}
+		if err.Error() != last {
+			last = err.Error()
+			r.cfg.Log.Warn().Err(err).Str("channel", r.cfg.Channel).Msg("the relay hears nothing; subscribing again until redis lets it")
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -75,8 +84,31 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// held are events that the publisher has not taken yet.
-type held struct{ events []fastsync.Event }
+// held are events that the publisher has not taken yet. The receiving loop
+// alone uses it; what forward could not hand over is back in it at the end.
+type held struct{ events, returned []fastsync.Event }
+
+// lastWait is how long events may take to reach Redis after the end.
+const lastWait = 2 * time.Second
+
+// lastWords publishes what was received and not yet handed over when ctx ended.
+func (r *Relay) lastWords(ctx context.Context, box *held) {
+	rest := append(box.returned, box.events...)
+	if len(rest) == 0 {
+		return
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWait)
+	defer cancel()
+	if err := r.cfg.Publisher.Publish(last, rest...); err != nil {
+		refs := map[string]bool{}
+		for _, e := range rest {
+			refs[e.Ref] = true
+		}
+		delete(refs, "")
+		r.cfg.Log.Error().Err(err).Int("events", len(rest)).Int("refs", len(refs)).
+			Msg("stopped before redis took the last published paths; the next start finds them on disk, their refs are lost")
+	}
+}
 
 // maxHeld bounds what the relay keeps while the publisher is busy: beyond it,
 // events are dropped and a gap is reported, so that a catch-up finds them.
@@ -84,10 +116,10 @@ const maxHeld = 100_000
 
 // forward publishes beside the receiving loop, which must never wait: Redis
 // cuts a slow Pub/Sub client off and tells the sender nothing.
-func (r *Relay) forward(ctx context.Context, inbox <-chan []fastsync.Event) {
+func (r *Relay) forward(ctx context.Context, inbox <-chan []fastsync.Event, box *held) {
 	for events := range inbox {
 		if err := r.cfg.Publisher.Publish(ctx, events...); err != nil {
-			r.cfg.Log.Warn().Err(err).Int("events", len(events)).Msg("stopped before redis took the last relayed events")
+			box.returned = append(box.returned, events...)
 		}
 	}
 }
@@ -175,7 +207,7 @@ func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed 
 func (r *Relay) read(text string) []fastsync.Event {
 	m, err := ParseMessage(r.cfg.Source, text)
 	if err != nil {
-		r.refused.Add(1)
+		r.refused.Add(int64(max(1, m.Refused)))
 		r.cfg.Log.Warn().Err(err).Str("message", text[:min(len(text), 200)]).Msg("refused a published message")
 	}
 	events := make([]fastsync.Event, 0, len(m.Paths))
@@ -191,9 +223,7 @@ func (r *Relay) read(text string) []fastsync.Event {
 			Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.CMS, Ref: m.Ref, At: now,
 		})
 	}
-	if len(events) > 0 {
-		r.relayed.Add(1)
-	}
+	r.relayed.Add(int64(len(events)))
 	return events
 }
 

@@ -55,22 +55,25 @@ func (r *Rsyncer) common() []string {
 	if r.pull {
 		end = r.source
 	}
-	switch {
-	case daemon(end):
+	// host::module with a remote shell is a daemon behind it; rsync:// is always
+	// a connection of its own, so that one --rsh can serve targets of both kinds.
+	direct := daemon(end) && (r.cfg.Rsh == "" || strings.HasPrefix(end, "rsync://"))
+	if daemon(end) {
 		args = append(args, "--no-motd")
-		if r.cfg.Rsh == "" { // rsync refuses it on a connection by a remote shell
-			args = append(args, "--contimeout=10")
-		}
-	case remote(end) && r.cfg.Rsh == "":
-		args = append(args, "--rsh=ssh"+sshOptions)
 	}
-	if r.cfg.Rsh != "" {
+	switch {
+	case direct:
+		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
+	case remote(end):
 		args = append(args, "--rsh="+r.shell())
 	}
 	return append(args, r.cfg.Filter.Args()...)
 }
 
 func (r *Rsyncer) shell() string {
+	if r.cfg.Rsh == "" {
+		return "ssh" + sshOptions
+	}
 	words := strings.Fields(r.cfg.Rsh)
 	if len(words) > 0 && filepath.Base(words[0]) == "ssh" {
 		return r.cfg.Rsh + sshOptions // ssh takes the first of two, so the operator's own win

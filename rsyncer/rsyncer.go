@@ -71,7 +71,7 @@ func New(cfg Config) (*Rsyncer, error) {
 	var faults []error
 	var err error
 	if r.rsync, err = exec.LookPath(r.cfg.RsyncPath); err != nil {
-		faults = append(faults, fmt.Errorf("find rsync: %w: install it, or say where it is", err))
+		faults = append(faults, Installed())
 	}
 	if r.target, err = operand("target", cfg.Target); err != nil {
 		faults = append(faults, err)
@@ -95,6 +95,14 @@ func New(cfg Config) (*Rsyncer, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// Installed returns an error that says what to do if rsync is not in PATH.
+func Installed() error {
+	if _, err := exec.LookPath("rsync"); err != nil {
+		return errors.New("rsync is not installed, or not in PATH; install it, as with apt install rsync")
+	}
+	return nil
 }
 
 func (r *Rsyncer) setDefaults() {

@@ -83,7 +83,7 @@ func (q *queue) read(ctx context.Context, after string) ([]redis.XMessage, error
 	switch {
 	case errors.Is(err, redis.Nil):
 		return nil, nil
-	case err != nil && strings.HasPrefix(err.Error(), "NOGROUP"):
+	case err != nil && (strings.HasPrefix(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED")):
 		return nil, errNoGroup
 	case err != nil:
 		return nil, fmt.Errorf("read events as %s: %w", q.group, err)

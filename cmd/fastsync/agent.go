@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,6 +24,7 @@ type agentState struct {
 	Watch     watcher.Status `json:"watch"`
 	Relayed   int64          `json:"relayed"`
 	Refused   int64          `json:"refused"`
+	Version   string         `json:"version"`
 	// CaughtUp is when the last catch-up of this process ended.
 	CaughtUp time.Time `json:"caught_up,omitzero"`
 	// Chosen says why the watch mode is what it is.
@@ -35,6 +37,9 @@ func realDir(dir string) (string, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return dir, fmt.Errorf("--source %s: %w; give a folder that exists", dir, err)
+	}
+	if info, err := os.Stat(real); err == nil && !info.IsDir() {
+		return dir, fmt.Errorf("--source %s is a file; give the folder that it is in", dir)
 	}
 	return filepath.Abs(real)
 }
@@ -108,7 +113,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 		s.beat(ctx, keys, since, agentState{
 			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
-			CaughtUp: caughtUp, Chosen: s.chosen(),
+			Version: version, CaughtUp: caughtUp, Chosen: s.chosen(),
 		})
 		select {
 		case <-ctx.Done():
@@ -132,6 +137,7 @@ func (s *service) chosen() string {
 }
 
 func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.Time, error) {
+	last := ""
 	for {
 		text, err := s.redis.HGet(ctx, keys.Agent(), "checkpoint").Result()
 		if errors.Is(err, redis.Nil) {
@@ -144,7 +150,10 @@ func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.
 			}
 			return time.Time{}, nil
 		}
-		s.log.Error().Err(err).Msg("cannot reach redis; trying again until it is there")
+		if ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			s.log.Error().Err(err).Msg("cannot read the checkpoint from redis; trying again until it answers")
+		}
 		select {
 		case <-ctx.Done():
 			return time.Time{}, ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 // wins over the file.
 type config struct {
 	Source      string        `yaml:"source"`
-	Targets     []string      `yaml:"target"`
+	Targets     list          `yaml:"target"`
 	Name        string        `yaml:"name"`
 	Watch       string        `yaml:"watch"`
 	Redis       string        `yaml:"redis"`
@@ -34,10 +35,23 @@ type config struct {
 	Rsh         string        `yaml:"rsh"`
 	Delete      bool          `yaml:"delete"`
 	MaxDelete   int           `yaml:"max-delete"`
-	Exclude     []string      `yaml:"exclude"`
-	SweepEvery  time.Duration `yaml:"sweep-every"`
+	Exclude     list          `yaml:"exclude"`
+	SweepEvery  string        `yaml:"sweep-every"` // text, so that its fault is told beside the others
 	LogFormat   string        `yaml:"log-format"`
 	file        string
+}
+
+// list is a setting that may be given more than once; the file may give one
+// value as it is.
+type list []string
+
+// UnmarshalYAML takes one value or a list of them.
+func (l *list) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		*l = list{node.Value}
+		return nil
+	}
+	return node.Decode((*[]string)(l))
 }
 
 // target is one --target, taken apart.
@@ -47,13 +61,13 @@ type target struct{ Name, Dest string }
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML `FILE` with any of these settings")
 	f.StringVar(&c.Source, "source", "", "`DIR` whose changes are shipped, the root (a pull takes host:path or rsync://host/module/)")
-	f.StringArrayVar(&c.Targets, "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
+	f.StringArrayVar((*[]string)(&c.Targets), "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
 	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify or off (only what the CMS publishes)")
 	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
 	f.IntVar(&c.MaxDelete, "max-delete", 1000, "the most deletions a batch or sweep may make without an operator")
-	f.StringArrayVar(&c.Exclude, "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")
-	f.DurationVar(&c.SweepEvery, "sweep-every", time.Hour, "time between full compares; 0 means never")
+	f.StringArrayVar((*[]string)(&c.Exclude), "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")
+	f.StringVar(&c.SweepEvery, "sweep-every", "1h", "`TIME` between full compares, as 90s, 15m or 1h; 0 means never")
 	f.StringVar(&c.Channel, "channel", "new_files", "channel on which the CMS publishes paths")
 	f.StringVar(&c.RedisListen, "redis-listen", "127.0.0.1:6379", "where the managed redis-server listens for the CMS; empty means only its socket")
 	c.addRedisFlags(f)
@@ -88,12 +102,13 @@ func (c *config) load(cmd *cobra.Command) error {
 		c.file = os.Getenv("FASTSYNC_CONFIG")
 	}
 	given := *c
-	if c.file != "" {
-		if err := c.readFile(); err != nil {
-			return err
-		}
-	}
 	var faults []error
+	if c.file != "" {
+		faults = append(faults, c.readFile())
+	}
+	if flags.Changed("redis") && hasPassword(c.Redis) {
+		faults = append(faults, fmt.Errorf("--redis %s: every user of this machine can read a password on the command line; give it by FASTSYNC_REDIS_PASSWORD or FASTSYNC_REDIS_PASSWORD_FILE", redacted(c.Redis)))
+	}
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Changed {
 			restore(c, &given, f.Name)
@@ -109,7 +124,7 @@ func (c *config) load(cmd *cobra.Command) error {
 				restore(c, &config{}, f.Name)
 			}
 			if err := f.Value.Set(part); err != nil {
-				faults = append(faults, fmt.Errorf("%s=%q: %w", key, value, err))
+				faults = append(faults, fmt.Errorf("%s=%q is no %s", key, value, kindOf(f.Value.Type())))
 			}
 		}
 	})
@@ -134,7 +149,22 @@ func restore(c, given *config, name string) {
 	}
 }
 
-var unknownKey = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+var (
+	unknownKey = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+	badValue   = regexp.MustCompile("line (\\d+): cannot unmarshal \\S+ `(.*)` into (\\S+)")
+	otherFault = regexp.MustCompile(`line (\d+): (.*)`)
+)
+
+// kindOf names a type of Go or of the flags for an operator.
+func kindOf(name string) string {
+	switch name {
+	case "int":
+		return "whole number"
+	case "bool":
+		return "true or false"
+	}
+	return name
+}
 
 func (c *config) readFile() error {
 	text, err := os.ReadFile(c.file)
@@ -151,11 +181,26 @@ func (c *config) readFile() error {
 	for _, line := range strings.Split(err.Error(), "\n") {
 		if m := unknownKey.FindStringSubmatch(line); m != nil {
 			lines = append(lines, fmt.Errorf("%s:%s: unknown key %q; the nearest is %q", c.file, m[1], m[2], nearest(m[2])))
+		} else if m := badValue.FindStringSubmatch(line); m != nil {
+			lines = append(lines, fmt.Errorf("%s:%s: %s %q is no %s", c.file, m[1], keyAt(text, m[1]), m[2], kindOf(m[3])))
+		} else if m := otherFault.FindStringSubmatch(line); m != nil {
+			lines = append(lines, fmt.Errorf("%s:%s: %s", c.file, m[1], m[2]))
 		} else if line = strings.TrimSpace(line); line != "" && line != "yaml: unmarshal errors:" {
 			lines = append(lines, fmt.Errorf("%s: %s", c.file, line))
 		}
 	}
 	return errors.Join(lines...)
+}
+
+// keyAt is the key in a line of the file.
+func keyAt(text []byte, line string) string {
+	n, err := strconv.Atoi(line)
+	lines := strings.Split(string(text), "\n")
+	if err != nil || n < 1 || n > len(lines) {
+		return ""
+	}
+	key, _, _ := strings.Cut(lines[n-1], ":")
+	return strings.TrimSpace(key)
 }
 
 func nearest(word string) string {
@@ -187,6 +232,15 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// sweepEvery reads --sweep-every.
+func (c *config) sweepEvery() (time.Duration, error) {
+	every, err := time.ParseDuration(c.SweepEvery)
+	if err != nil || every < 0 {
+		return 0, fmt.Errorf("--sweep-every %q is no time; give one such as 90s, 15m or 1h, or 0 for never", c.SweepEvery)
+	}
+	return every, nil
 }
 
 // targets takes the --target values apart; all faults are told at once.

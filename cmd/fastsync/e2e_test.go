@@ -38,6 +38,8 @@ func TestEndToEnd(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"same":       same,
+			"sshd":       sshdCmd,
+			"daemon":     daemonCmd,
 		},
 	})
 }
@@ -49,7 +51,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	for time.Now().Before(deadline) {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = ts.Getenv("WORK")
-		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"), "WORK="+ts.Getenv("WORK"))
 		var err error
 		if out, err = cmd.CombinedOutput(); (err == nil) != neg {
 			return

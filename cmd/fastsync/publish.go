@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,6 +46,12 @@ func newPublish() *cobra.Command {
 			if err := p.publish(ctx, paths); err != nil {
 				return err
 			}
+			if p.live == 0 && wait {
+				return errors.New("published, but no target is live, so none confirms it; it ships when fastsync run or subscribe runs")
+			}
+			if p.live == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "fastsync: published; no target is live, it ships when fastsync run or subscribe runs")
+			}
 			if !wait {
 				return nil
 			}
@@ -66,6 +73,7 @@ type publishing struct {
 	after string          // the last delivery before publishing
 	open  map[string]bool // event@target that is not delivered
 	names map[string]string
+	live  int // targets
 }
 
 func (p *publishing) publish(ctx context.Context, paths []string) error {
@@ -106,9 +114,7 @@ func (p *publishing) publish(ctx context.Context, paths []string) error {
 			p.open[id+"@"+t] = true
 		}
 	}
-	if len(live) == 0 {
-		return errors.New("published, but no target is live: is fastsync run or subscribe running?")
-	}
+	p.live = len(live)
 	return nil
 }
 
@@ -130,9 +136,11 @@ func eventFor(source, given string) (fastsync.Event, error) {
 	if err != nil {
 		return fastsync.Event{}, err
 	}
-	scope, err := publisher.Look(source, rel, "")
-	if err != nil {
-		return fastsync.Event{}, err
+	scope := fastsync.Tree // on another host than the root's: a subscriber sees whether it is a directory
+	if _, err := os.Stat(source); err == nil {
+		if scope, err = publisher.Look(source, rel, ""); err != nil {
+			return fastsync.Event{}, err
+		}
 	}
 	return fastsync.Event{
 		Change: fastsync.Change{Path: filepath.ToSlash(rel), Scope: scope}, Origin: fastsync.CMS, At: time.Now(),

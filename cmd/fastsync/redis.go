@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,10 +24,10 @@ func (l redisLog) Printf(_ context.Context, format string, v ...any) {
 }
 
 // openRedis makes a client; it does not connect.
-func openRedis(url string) (redis.UniversalClient, error) {
-	opt, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, fmt.Errorf("--redis: %w; use redis://host:6379, rediss://host:6379 or unix:///path/to/redis.sock", err)
+func openRedis(address string) (redis.UniversalClient, error) {
+	opt, err := redis.ParseURL(address)
+	if err != nil { // its text may show the password
+		return nil, fmt.Errorf("--redis %s cannot be read as a URL; use redis://host:6379, rediss://host:6379 or unix:///path/to/redis.sock", redacted(address))
 	}
 	password, err := redisPassword()
 	if err != nil {
@@ -38,6 +39,30 @@ func openRedis(url string) (redis.UniversalClient, error) {
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = 3*time.Second, 5*time.Second, 5*time.Second
 	return redis.NewClient(opt), nil
+}
+
+// awaitRedis returns true once Redis serves, and says what it waits for; false
+// when ctx ends first.
+func awaitRedis(ctx context.Context, client redis.UniversalClient, address string, log zerolog.Logger) bool {
+	last := ""
+	for ctx.Err() == nil {
+		err := client.Ping(ctx).Err()
+		if err == nil {
+			if last != "" {
+				log.Info().Msg("recovered: redis answers")
+			}
+			return true
+		}
+		if ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			log.Error().Err(err).Str("redis", address).Msg("cannot reach redis; start it or correct --redis, waiting until it answers")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return false
 }
 
 func redisPassword() (string, error) {
@@ -53,29 +78,40 @@ func redisPassword() (string, error) {
 
 // connect finds the Redis that a running fastsync uses, for the subcommands.
 func (c *config) connect(ctx context.Context) (redis.UniversalClient, error) {
-	url := c.Redis
-	if url == "" {
+	address := c.Redis
+	if address == "" {
 		text, err := os.ReadFile(filepath.Join(c.StateDir, "url"))
 		if err != nil {
 			return nil, errors.New("no running fastsync found in --state-dir " + c.StateDir + "; start `fastsync run`, or give --redis or --state-dir as it was given there")
 		}
-		url = strings.TrimSpace(string(text))
+		address = strings.TrimSpace(string(text))
 	}
-	client, err := openRedis(url)
+	redis.SetLogger(redisLog{newLogger(c.LogFormat)})
+	client, err := openRedis(address)
 	if err != nil {
 		return nil, err
 	}
 	if err := client.Ping(ctx).Err(); err != nil {
-		return nil, errors.Join(fmt.Errorf("redis at %s does not answer: %w; is fastsync running?", redacted(url), err), client.Close())
+		return nil, errors.Join(fmt.Errorf("redis at %s does not answer: %w; is fastsync running?", redacted(address), err), client.Close())
 	}
 	return client, nil
 }
 
-// redacted takes the password out of a URL.
-func redacted(url string) string {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if _, host, found := strings.Cut(rest, "@"); ok && found {
-		return scheme + "://…@" + host
+// hasPassword tells whether a URL of Redis carries one.
+func hasPassword(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil {
+		return strings.Contains(text, "@")
 	}
-	return url
+	_, has := u.User.Password()
+	return has
+}
+
+// redacted takes the password out of a URL.
+func redacted(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if at := strings.LastIndex(rest, "@"); ok && at >= 0 { // a password may have an @ of its own
+		return scheme + "://…" + rest[at:]
+	}
+	return address
 }

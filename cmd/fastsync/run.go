@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,7 @@ type service struct {
 	syncers     []*rsyncer.Rsyncer
 	server      *redisserver.Server
 	redis       redis.UniversalClient
+	every       time.Duration // between sweeps
 	agent       bool
 	subscribers bool
 }
@@ -50,10 +52,7 @@ func newService(use, short string, agent, subscribers bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.cfg.load(cmd); err != nil {
-				return err
-			}
-			if err := s.prepare(); err != nil {
+			if err := once(s.cfg.load(cmd), s.prepare()); err != nil {
 				return err
 			}
 			return s.run(cmd.Context())
@@ -61,6 +60,24 @@ func newService(use, short string, agent, subscribers bool) *cobra.Command {
 	}
 	s.cfg.addFlags(cmd.Flags())
 	return cmd
+}
+
+// once joins faults, each line once: several targets have the same one.
+func once(faults ...error) error {
+	var lines []error
+	seen := map[string]bool{}
+	for _, err := range faults {
+		if err == nil {
+			continue
+		}
+		for _, line := range strings.Split(err.Error(), "\n") {
+			if !seen[line] {
+				seen[line] = true
+				lines = append(lines, errors.New(line))
+			}
+		}
+	}
+	return errors.Join(lines...)
 }
 
 // prepare finds every fault before anything starts.
@@ -77,14 +94,21 @@ func (s *service) prepare() error {
 			fault(err)
 		}
 	}
+	sourceGood := len(faults) == 0
 	if !fastsync.GoodName(s.cfg.Name) {
 		fault(fmt.Errorf("--name %q: use letters, digits, \"-\", \"_\" and \".\", at most 64", s.cfg.Name))
 	}
 	if s.filter, err = filter.New(s.cfg.Exclude); err != nil {
 		fault(err)
 	}
+	if s.every, err = s.cfg.sweepEvery(); err != nil {
+		fault(err)
+	}
+	if s.cfg.MaxDelete < 0 {
+		fault(fmt.Errorf("--max-delete %d: give the most deletions at once, 0 for the default of 1000", s.cfg.MaxDelete))
+	}
 	if s.subscribers {
-		fault(s.prepareTargets(len(faults) == 0))
+		fault(s.prepareTargets(sourceGood))
 	}
 	if s.agent && s.cfg.Watch != "auto" && s.cfg.Watch != "fsnotify" && s.cfg.Watch != "off" {
 		fault(fmt.Errorf("--watch %q: use auto, fsnotify or off", s.cfg.Watch))
@@ -98,8 +122,9 @@ func (s *service) prepareTargets(sourceGood bool) error {
 	var err error
 	s.targets, err = s.cfg.targets()
 	faults = append(faults, err)
-	if !sourceGood {
-		return err
+	faults = append(faults, rsyncer.Installed())
+	if !sourceGood || err != nil {
+		return errors.Join(faults...)
 	}
 	for _, t := range s.targets {
 		r, err := rsyncer.New(rsyncer.Config{
@@ -137,6 +162,9 @@ func (s *service) prepareRedis() error {
 func (s *service) run(ctx context.Context) error {
 	defer func() { _ = s.redis.Close() }()
 	if s.server == nil {
+		if !awaitRedis(ctx, s.redis, redacted(s.cfg.Redis), s.log) {
+			return nil
+		}
 		return s.runParts(ctx)
 	}
 	server, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -185,7 +213,7 @@ func (s *service) subscriber(t target, syncer subscriber.Syncer) *subscriber.Sub
 	if err != nil {
 		host = "localhost"
 	}
-	every := s.cfg.SweepEvery
+	every := s.every
 	if every == 0 {
 		every = -time.Second
 	}

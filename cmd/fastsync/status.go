@@ -106,6 +106,9 @@ func readStatus(ctx context.Context, client redis.UniversalClient, name string) 
 // oldest of it is. It counts at most 10,000 entries.
 func lag(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys, target string) (int64, float64, error) {
 	groups, err := client.XInfoGroups(ctx, keys.Events()).Result()
+	if err != nil && strings.Contains(err.Error(), "no such key") {
+		return 0, 0, nil // redis lost its data; the subscriber tells it as a gap
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("look at the consumer groups: %w", err)
 	}
@@ -157,13 +160,14 @@ func readFailed(ctx context.Context, client redis.UniversalClient, keys fastsync
 
 func printStatus(w io.Writer, st status, now time.Time) {
 	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	p("%s", verdict(st, now))
 	switch a := st.Agent; {
 	case a == nil:
 		p("agent     %s: none has run yet", st.Root)
 	case now.Sub(a.Heartbeat) > alive:
 		p("agent     %s: GONE since %s; start it again", a.Source, ago(now, a.Heartbeat))
 	default:
-		p("agent     %s: watch %s, %d directories, %d messages relayed, %d refused", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused)
+		p("agent     %s: watch %s, %d directories, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused, a.Version)
 	}
 	if a := st.Agent; a != nil {
 		p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
@@ -181,7 +185,11 @@ func printStatus(w io.Writer, st status, now time.Time) {
 		}
 		p("target    %s → %s: %s", t.Target, t.Destination, health)
 		p("          lag %d events, %.1f s; last delivery %s; %d delivered", t.LagEvents, t.LagSeconds, ago(now, t.LastDelivery), t.Delivered)
-		p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
+		if t.Sweep.Finished.IsZero() {
+			p("          no sweep has finished yet: that the target equals the root is not proved")
+		} else {
+			p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
+		}
 		if t.Why != "" {
 			p("          why: %s", t.Why)
 		}
@@ -201,6 +209,39 @@ func printStatus(w io.Writer, st status, now time.Time) {
 			p("          and %d more failed paths; see --json", len(t.Paths)-20)
 		}
 	}
+}
+
+// verdict is one line for whoever was woken up: all is well, or who is not.
+func verdict(st status, now time.Time) string {
+	var wrong []string
+	switch a := st.Agent; {
+	case a == nil:
+		wrong = append(wrong, "no agent has run")
+	case now.Sub(a.Heartbeat) > alive:
+		wrong = append(wrong, "the agent is gone")
+	case a.Watch.RootError != "":
+		wrong = append(wrong, "the root is gone")
+	}
+	busy := 0
+	for _, t := range st.Targets {
+		switch {
+		case !t.Live:
+			wrong = append(wrong, t.Target+" is gone")
+		case t.Health == "sweeping":
+			busy++
+		case t.Health != "ok":
+			wrong = append(wrong, t.Target+" is "+t.Health)
+		}
+	}
+	switch {
+	case len(wrong) > 0:
+		return "NOT OK    " + strings.Join(wrong, ", ")
+	case len(st.Targets) == 0:
+		return "NOT OK    no target has been served yet: start fastsync run or subscribe"
+	case busy > 0:
+		return fmt.Sprintf("OK        %d of %d targets are being swept", busy, len(st.Targets))
+	}
+	return fmt.Sprintf("OK        %d of %d targets have all that is known", len(st.Targets), len(st.Targets))
 }
 
 func ago(now, at time.Time) string {

@@ -47,7 +47,7 @@ func newSweep() *cobra.Command {
 			var faults []error
 			for _, name := range names {
 				if release {
-					faults = append(faults, client.Publish(ctx, keys.Control(name), "release").Err())
+					faults = append(faults, releaseTarget(ctx, cmd.OutOrStdout(), client, keys, name))
 					continue
 				}
 				faults = append(faults, sweepTarget(ctx, cmd.OutOrStdout(), client, keys, name, verb))
@@ -76,6 +76,19 @@ func chosen(ctx context.Context, client redis.UniversalClient, keys fastsync.Key
 		}
 	}
 	return nil, fmt.Errorf("no live target called %q; live are: %s", only, strings.Join(live, ", "))
+}
+
+// releaseTarget lets through the deletions that a brake holds.
+func releaseTarget(ctx context.Context, w io.Writer, client redis.UniversalClient, keys fastsync.Keys, name string) error {
+	heard, err := client.Publish(ctx, keys.Control(name), "release").Result()
+	if err != nil {
+		return fmt.Errorf("release the deletions of target %s: %w", name, err)
+	}
+	if heard == 0 {
+		return fmt.Errorf("target %s: its subscriber did not hear the order; try again in a moment", name)
+	}
+	fmt.Fprintf(w, "%s: the held deletions go now; fastsync status shows when none is left\n", name)
+	return nil
 }
 
 // sweepTarget orders a sweep and shows it until it ends.
