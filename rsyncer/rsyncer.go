@@ -70,8 +70,8 @@ func New(cfg Config) (*Rsyncer, error) {
 	r.setDefaults()
 	var faults []error
 	var err error
-	if r.rsync, err = exec.LookPath(r.cfg.RsyncPath); err != nil {
-		faults = append(faults, Installed())
+	if r.rsync, err = find(r.cfg.RsyncPath); err != nil {
+		faults = append(faults, err)
 	}
 	if r.target, err = operand("target", cfg.Target); err != nil {
 		faults = append(faults, err)
@@ -99,10 +99,16 @@ func New(cfg Config) (*Rsyncer, error) {
 
 // Installed returns an error that says what to do if rsync is not in PATH.
 func Installed() error {
-	if _, err := exec.LookPath("rsync"); err != nil {
-		return errors.New("rsync is not installed, or not in PATH; install it, as with apt install rsync")
+	_, err := find("rsync")
+	return err
+}
+
+func find(name string) (string, error) {
+	full, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%s is not installed, or not in PATH; install it, as with apt install rsync", name)
 	}
-	return nil
+	return full, nil
 }
 
 func (r *Rsyncer) setDefaults() {

@@ -328,6 +328,13 @@ func TestWhatCannotBeRepairedIsLeft(t *testing.T) {
 		if s := x.state.Sweep; s.Drift != 2 || s.Repaired != 1 || s.Left != 1 || x.state.Health != "degraded" {
 			t.Errorf("sweep %+v, health %s; want one left", s, x.state.Health)
 		}
+		x.mu.Lock()
+		x.refuse = nil
+		x.mu.Unlock()
+		after(time.Hour)
+		if s := x.state.Sweep; len(x.sweeps) != 2 || s.Left != 0 || x.state.Health != "ok" {
+			t.Errorf("%d sweeps, %+v, %s; want a second sweep that proves what was healed", len(x.sweeps), s, x.state.Health)
+		}
 	})
 }
 

@@ -42,7 +42,7 @@ type sweeper struct {
 	recent         map[string]bool          // paths with an event since the sweep began
 	repairs        map[fastsync.Change]bool // drift that is not settled
 	settledRepairs []fastsync.Change        // drift that a batch shipped
-	unsettled      int                      // drift that no batch could ship
+	owed           map[fastsync.Change]bool // drift that no batch could ship yet
 	more           bool                     // there is drift beyond maxRepairs
 
 	failures int       // comparisons failed in a row
@@ -73,14 +73,20 @@ func (s *sweeper) seen(p string) {
 }
 
 func (s *sweeper) settled(it *item, delivered bool) {
-	if !s.repairs[it.change] {
+	change := it.key()
+	if delivered && s.owed[change] {
+		if delete(s.owed, change); len(s.owed) == 0 {
+			s.want("what the last sweep left was shipped since")
+		}
+	}
+	if !s.repairs[change] {
 		return
 	}
-	delete(s.repairs, it.change)
+	delete(s.repairs, change)
 	if delivered {
-		s.settledRepairs = append(s.settledRepairs, it.change)
+		s.settledRepairs = append(s.settledRepairs, change)
 	} else {
-		s.unsettled++
+		s.owed[change] = true
 	}
 }
 
@@ -108,8 +114,9 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	}
 	l.log.Info().Str("reason", s.wanted).Bool("dry_run", s.dryRun).Msg("sweep begins")
 	l.state.Sweep = Sweep{Running: true, DryRun: s.dryRun, ID: s.id, Started: now, Finished: sweep.Finished}
-	s.wanted, s.id, s.unsettled, s.more = "", "", 0, false
+	s.wanted, s.id, s.more = "", "", false
 	s.recent, s.repairs, s.settledRepairs = map[string]bool{}, map[fastsync.Change]bool{}, nil
+	s.owed = map[fastsync.Change]bool{}
 	for change := range l.batch.waiting {
 		s.recent[change.Path] = true
 	}
@@ -192,7 +199,7 @@ func (l *loop) compared(err error, now time.Time) {
 // not believed.
 func (l *loop) check(ctx context.Context, now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
-	sweep.Repaired, sweep.Left = len(s.settledRepairs), s.unsettled
+	sweep.Repaired, sweep.Left = len(s.settledRepairs), len(s.owed)
 	if len(s.settledRepairs) == 0 {
 		l.swept(now)
 		return
