@@ -131,7 +131,7 @@ func list(k kind, jobs []job) []byte {
 			continue
 		}
 		out = append(append(out, '/'), j.path...)
-		if k == listings || k == trees {
+		if (k == listings || k == trees) && !j.alone {
 			out = append(out, '/')
 		}
 		out = append(out, 0)

@@ -16,6 +16,8 @@ type job struct {
 	path    string
 	changes []fastsync.Change
 	before  os.FileInfo // of an entry that is a regular file, else nil
+	dir     bool        // as the gate saw it
+	alone   bool        // nothing below it, also in a run of listings or trees
 }
 
 // group is a list of jobs for runs of one kind.
@@ -30,7 +32,8 @@ type group struct {
 // one place to another is never at neither.
 type groups [8]*group
 
-func (g *groups) add(k kind, p string, c fastsync.Change, before os.FileInfo) {
+// add puts the job for p, which settles c, where its kind belongs.
+func (g *groups) add(k kind, p string, c fastsync.Change, info os.FileInfo) {
 	slot := int(k) * 2
 	if c.Released {
 		slot++
@@ -38,13 +41,50 @@ func (g *groups) add(k kind, p string, c fastsync.Change, before os.FileInfo) {
 	if g[slot] == nil {
 		g[slot] = &group{kind: k, released: c.Released, at: map[string]int{}}
 	}
-	to := g[slot]
-	if i, ok := to.at[p]; ok {
-		to.jobs[i].changes = append(to.jobs[i].changes, c)
+	j := job{path: p, changes: []fastsync.Change{c}}
+	switch {
+	case info == nil:
+	case info.IsDir():
+		j.dir = true
+	case info.Mode().IsRegular():
+		j.before = info
+	}
+	g[slot].add(j)
+}
+
+func (g *group) add(j job) {
+	if i, ok := g.at[j.path]; ok {
+		g.jobs[i].changes = append(g.jobs[i].changes, j.changes...)
 		return
 	}
-	to.at[p] = len(to.jobs)
-	to.jobs = append(to.jobs, job{p, []fastsync.Change{c}, before})
+	g.at[j.path] = len(g.jobs)
+	g.jobs = append(g.jobs, j)
+}
+
+// merge lets entries ride in the runs of trees and listings: each run costs a
+// login. Not with deletions: one unreadable file would keep rsync from deleting
+// anything in its run.
+func (g *groups) merge() {
+	from, flat, deep := g[2*int(entries)], g[2*int(listings)], g[2*int(trees)]
+	if from == nil {
+		return
+	}
+	rest := &group{kind: entries, at: map[string]int{}}
+	for _, j := range from.jobs {
+		j.alone = true
+		switch {
+		case deep != nil && !j.dir: // a directory would go with all below it
+			deep.add(j)
+		case flat != nil:
+			flat.add(j)
+		default:
+			rest.add(j)
+		}
+	}
+	g[2*int(entries)] = rest
+	if len(rest.jobs) == 0 {
+		g[2*int(entries)] = nil
+	}
 }
 
 // gate looks at paths beneath the root, each parent once.
@@ -111,6 +151,9 @@ func (r *Rsyncer) sort(changes []fastsync.Change, out *fastsync.Outcome, remove 
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: reason})
 		}
 	}
+	if !r.pull && !remove {
+		to.merge()
+	}
 	return to, nil
 }
 
@@ -151,11 +194,9 @@ func (r *Rsyncer) place(g *gate, c fastsync.Change, to *groups, out *fastsync.Ou
 		return "look at it: " + err.Error()
 	case r.cfg.Filter.Excluded(c.Path, info.IsDir()):
 	case info.IsDir():
-		to.add(scopeKind(c), c.Path, c, nil)
-	case info.Mode().IsRegular():
+		to.add(scopeKind(c), c.Path, c, info)
+	case info.Mode().IsRegular() || info.Mode()&fs.ModeSymlink != 0:
 		to.add(entries, c.Path, c, info)
-	case info.Mode()&fs.ModeSymlink != 0:
-		to.add(entries, c.Path, c, nil)
 	}
 	return ""
 }

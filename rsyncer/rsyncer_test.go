@@ -204,6 +204,32 @@ func TestScopes(t *testing.T) { // facts 8, 12
 	same(t, compare(t, r, nil))
 }
 
+func TestWithoutDeletionsFilesRideInTheRunOfTrees(t *testing.T) {
+	cfg := setup(t)
+	log := filepath.Join(t.TempDir(), "log")
+	cfg.RsyncPath = script(t, `echo run >> `+log+`; exec rsync "$@"`)
+	for _, p := range []string{"file", "new/a", "new/sub/b", "alone/x", "flat/c", "flat/sub/d"} {
+		write(t, cfg.Source, p, p)
+	}
+	must(t, os.Symlink("file", filepath.Join(cfg.Source, "link")))
+	write(t, cfg.Target, "flat/extra", "only here")
+	write(t, cfg.Target, "new/extra", "only here")
+	batch := append(entry("file", "link", "alone"), scoped("new", fastsync.Tree)...)
+	out := ship(t, open(t, cfg), append(batch, scoped("flat", fastsync.Listing)...))
+	clean(t, out)
+	if runs := read(filepath.Dir(log), "log"); out.Shipped != 5 || strings.Count(runs, "run") != 2 {
+		t.Errorf("shipped %d in %q, want 5 in two runs", out.Shipped, runs)
+	}
+	for p, want := range map[string]string{
+		"file": "file", "link": "file", "new/sub/b": "new/sub/b", "flat/c": "flat/c", "alone/x": "missing",
+		"flat/sub/d": "missing", "flat/extra": "only here", "new/extra": "only here",
+	} {
+		if got := read(cfg.Target, p); got != want {
+			t.Errorf("%s is %q, want %q", p, got, want)
+		}
+	}
+}
+
 func TestChangedMeanwhile(t *testing.T) { // fact 11
 	cfg := setup(t)
 	write(t, cfg.Source, "gone", "x")

@@ -24,20 +24,20 @@ import (
 // and its key in the YAML file share. Flags win over the environment, which
 // wins over the file.
 type config struct {
-	Source      string        `yaml:"source"`
-	Targets     list          `yaml:"target"`
-	Name        string        `yaml:"name"`
-	Watch       string        `yaml:"watch"`
-	Redis       string        `yaml:"redis"`
-	RedisListen string        `yaml:"redis-listen"`
-	StateDir    string        `yaml:"state-dir"`
-	Channel     string        `yaml:"channel"`
-	Rsh         string        `yaml:"rsh"`
-	Delete      bool          `yaml:"delete"`
-	MaxDelete   int           `yaml:"max-delete"`
-	Exclude     list          `yaml:"exclude"`
-	SweepEvery  string        `yaml:"sweep-every"` // text, so that its fault is told beside the others
-	LogFormat   string        `yaml:"log-format"`
+	Source      string `yaml:"source"`
+	Targets     list   `yaml:"target"`
+	Name        string `yaml:"name"`
+	Watch       string `yaml:"watch"`
+	Redis       string `yaml:"redis"`
+	RedisListen string `yaml:"redis-listen"`
+	StateDir    string `yaml:"state-dir"`
+	Channel     string `yaml:"channel"`
+	Rsh         string `yaml:"rsh"`
+	Delete      bool   `yaml:"delete"`
+	MaxDelete   int    `yaml:"max-delete"`
+	Exclude     list   `yaml:"exclude"`
+	SweepEvery  string `yaml:"sweep-every"` // text, so that its fault is told beside the others
+	LogFormat   string `yaml:"log-format"`
 	file        string
 }
 

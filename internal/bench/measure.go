@@ -28,6 +28,10 @@ func (w *world) measure(ctx context.Context, t tool, s scope) (row, error) {
 	if err := os.WriteFile(filepath.Join(source, "first"), nil, 0o644); err != nil {
 		return row{}, err
 	}
+	base, err := w.baseline(ctx, s)
+	if err != nil {
+		return row{}, err
+	}
 	log, err := os.Create(filepath.Join(own, "output"))
 	if err != nil {
 		return row{}, err
@@ -40,15 +44,18 @@ func (w *world) measure(ctx context.Context, t tool, s scope) (row, error) {
 		return row{}, err
 	}
 	peak := watchMemory(cmd.Process.Pid)
-	r := row{name: t.name}
+	r := row{name: t.name, base: base}
 	err = w.feed(ctx, &r, source, target, s)
 	r.memory = peak()
 	end(cmd)
 	if state := cmd.ProcessState; state != nil {
 		r.cpu = state.UserTime() + state.SystemTime()
 	}
+	text, _ := os.ReadFile(log.Name())
+	if s.verbose {
+		fmt.Printf("%s", text)
+	}
 	if err != nil {
-		text, _ := os.ReadFile(log.Name())
 		return r, fmt.Errorf("%w; it said: %s", err, text[max(0, len(text)-2000):])
 	}
 	return r, os.RemoveAll(at)

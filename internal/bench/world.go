@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,8 +25,8 @@ type world struct {
 // baseline is what the burst costs without any tool watching.
 type baseline struct{ write, rsync time.Duration }
 
-func newWorld(ctx context.Context) (*world, error) {
-	dir, err := os.MkdirTemp("", "fastsync-bench-")
+func newWorld(ctx context.Context, in string) (*world, error) {
+	dir, err := os.MkdirTemp(in, "fastsync-bench-")
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +112,7 @@ func (w *world) baseline(ctx context.Context, s scope) (baseline, error) {
 			return baseline{}, err
 		}
 	}
+	syscall.Sync() // what the tool before left to be written must not count
 	begun := time.Now()
 	if _, err := writeBurst(from, s); err != nil {
 		return baseline{}, err
@@ -121,7 +123,9 @@ func (w *world) baseline(ctx context.Context, s scope) (baseline, error) {
 		return b, fmt.Errorf("bare rsync: %w: %s", err, out)
 	}
 	b.rsync = time.Since(begun)
-	return b, os.RemoveAll(filepath.Join(w.dir, "bare"))
+	err := os.RemoveAll(filepath.Join(w.dir, "bare"))
+	syscall.Sync()
+	return b, err
 }
 
 // writeBurst returns the names it wrote, in order.
