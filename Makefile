@@ -41,7 +41,7 @@ bench: deps-test build
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
 
-check: build
+check: build lint
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ const lastWait = 2 * time.Second
 
 // lastWords publishes what was received and not yet handed over when ctx ended.
 func (r *Relay) lastWords(ctx context.Context, box *held) {
-	rest := append(box.returned, box.events...)
+	rest := slices.Concat(box.returned, box.events)
 	if len(rest) == 0 {
 		return
 	}

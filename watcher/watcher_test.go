@@ -262,7 +262,7 @@ func TestOverflowCatchesUp(t *testing.T) {
 	r.must(os.Remove(r.path("old/d/removed")))
 	// Excluded is asked for each event in order: the last was asked for.
 	r.must(os.Symlink("x", r.path("last")))
-	eventually(t, "all events dropped", func() bool { return asked.Load() })
+	eventually(t, "all events dropped", asked.Load)
 	hide(false)
 	faults <- fsnotify.ErrEventOverflow
 	r.wait(t, "old/d/changed", func(events []fastsync.Event) bool { return covered(events, "old/d/changed") })

@@ -37,9 +37,9 @@ func main() {
 	flag.BoolVar(&s.verbose, "verbose", false, "print what each tool said")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := bench(ctx, s); err != nil {
-		stop()
+	err := bench(ctx, s)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
