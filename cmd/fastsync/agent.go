@@ -113,7 +113,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 		s.beat(ctx, keys, since, agentState{
 			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
-			Version: version, CaughtUp: caughtUp, Chosen: s.chosen(),
+			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(),
 		})
 		select {
 		case <-ctx.Done():

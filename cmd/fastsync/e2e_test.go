@@ -32,12 +32,18 @@ func TestEndToEnd(t *testing.T) {
 			state := filepath.Join(env.WorkDir, "state")
 			env.Setenv("FASTSYNC_STATE_DIR", state)
 			env.Setenv("FASTSYNC_REDIS_LISTEN", "")
+			contrib, err := filepath.Abs("../../contrib")
+			if err != nil {
+				return err
+			}
+			env.Setenv("CONTRIB", contrib)
 			env.Setenv("SOCK", filepath.Join(state, "redis.sock"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"same":       same,
+			"port":       portCmd,
 			"sshd":       sshdCmd,
 			"daemon":     daemonCmd,
 		},

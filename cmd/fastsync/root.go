@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -30,16 +31,19 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
-			v, goVersion := version, ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				goVersion = info.GoVersion
-				if v == "" {
-					v = info.Main.Version
-				}
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "fastsync %s (%s)\n", v, goVersion)
+			fmt.Fprintf(cmd.OutOrStdout(), "fastsync %s (%s)\n", ownVersion(), runtime.Version())
 		},
 	}
+}
+
+func ownVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	if version == "" {
+		return "(devel)"
+	}
+	return version
 }
 
 func newLogger(format string) zerolog.Logger {

@@ -201,7 +201,7 @@ func (s *service) runParts(ctx context.Context) error {
 		g.Go(func() error { return s.subscriber(t, s.syncers[i]).Run(ctx) })
 	}
 	if s.subscribers {
-		s.log.Info().Str("source", s.cfg.Source).Int("targets", len(s.targets)).Str("version", version).Msg("fastsync runs")
+		s.log.Info().Str("source", s.cfg.Source).Int("targets", len(s.targets)).Str("version", ownVersion()).Msg("fastsync runs")
 	}
 	err := g.Wait()
 	s.log.Info().Msg("fastsync stopped")

@@ -6,10 +6,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// portCmd is the script command `port VAR`: a free port of loopback in $VAR.
+func portCmd(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strconv.Itoa(freePort(ts)))
+}
 
 // sshdCmd is the script command `sshd VAR`: an sshd until the script ends, the
 // --rsh for it in $VAR.

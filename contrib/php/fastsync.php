@@ -64,9 +64,9 @@ final class Fastsync
      *
      * @param string|string[] $paths
      * @param string|null     $ref   a word of your own to wait() for, as "article-17"
-     * @param string          $scope "entry": just this; "listing": a directory and what is
-     *                               in it, one level; "tree": all below it; "": tree for a
-     *                               directory, else entry
+     * @param string          $scope "" (tree for a directory, else entry); "entry": just
+     *                               this; "listing": a directory and what is in it, one
+     *                               level; "tree": all below it
      *
      * @return int how many agents heard it; 0: none runs. The file is then found by
      *             the agent's catch-up when it starts, or by the next sweep.
@@ -74,7 +74,7 @@ final class Fastsync
      * @throws InvalidArgumentException for what fastsync would refuse
      * @throws RuntimeException         when Redis refuses or is away
      */
-    public function publish($paths, ?string $ref = null, string $scope = 'entry'): int
+    public function publish($paths, ?string $ref = null, string $scope = ''): int
     {
         $paths = array_values(array_unique(array_map('strval', (array) $paths)));
         if ($paths === []) {
