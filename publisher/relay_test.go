@@ -1,0 +1,189 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/redisserver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startRedis gives a client of a real Redis that the test owns.
+func startRedis(t *testing.T) *redis.Client {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	server, err := redisserver.New(redisserver.Config{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	select {
+	case <-server.Ready():
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	opt, err := redis.ParseURL(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opt)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// sink is a Publisher in memory that can refuse to take anything.
+type sink struct {
+	mu     sync.Mutex
+	events []fastsync.Event
+	block  bool
+}
+
+func (s *sink) Publish(ctx context.Context, events ...fastsync.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.block && ctx.Done() != nil {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		if s.block {
+			return ctx.Err()
+		}
+	}
+	s.events = append(s.events, events...)
+	return nil
+}
+
+func (s *sink) set(block bool) { s.mu.Lock(); s.block = block; s.mu.Unlock() }
+
+func (s *sink) paths() (list []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.events {
+		list = append(list, e.Path)
+	}
+	return list
+}
+
+// relaying runs a relay until the test or its stop ends it.
+func relaying(t *testing.T, client *redis.Client, to *sink, source string) (gaps chan struct{}, r *Relay, stop func()) {
+	t.Helper()
+	gaps = make(chan struct{}, 100)
+	r = NewRelay(RelayConfig{
+		Redis: client, Channel: "new_files", Source: source, Publisher: to, Log: zerolog.Nop(),
+		Gap: func() { gaps <- struct{}{} },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = r.Run(ctx) }()
+	stop = func() { cancel(); <-ended }
+	t.Cleanup(stop)
+	eventually(t, "the relay listens", func() bool {
+		n, err := client.PubSubNumSub(context.Background(), "new_files").Result()
+		return err == nil && n["new_files"] == 1
+	})
+	return gaps, r, stop
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) { // a poll, bounded
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func say(t *testing.T, client *redis.Client, messages ...string) {
+	t.Helper()
+	for _, m := range messages {
+		if err := client.Publish(context.Background(), "new_files", m).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEveryMessageBecomesEventsAndARefusedOneHarmsNoOther(t *testing.T) {
+	client, to, root := startRedis(t), &sink{}, t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(root, "dir"), 0o755), os.Symlink("/etc", filepath.Join(root, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	_, r, _ := relaying(t, client, to, root)
+	say(t, client, "a", "", "../x", "link/passwd", `{"paths":["b","../c","dir"],"ref":"r"}`, root+"/d")
+	eventually(t, "four paths", func() bool { return len(to.paths()) == 4 })
+	for i, want := range []fastsync.Event{
+		{Change: fastsync.Change{Path: "a", Scope: fastsync.Entry}},
+		{Change: fastsync.Change{Path: "b", Scope: fastsync.Entry}, Ref: "r"},
+		{Change: fastsync.Change{Path: "dir", Scope: fastsync.Tree}, Ref: "r"},
+		{Change: fastsync.Change{Path: "d", Scope: fastsync.Entry}},
+	} {
+		if got := to.events[i]; got.Change != want.Change || got.Ref != want.Ref || got.Origin != fastsync.CMS {
+			t.Errorf("event %d is %+v, want %+v", i, got, want)
+		}
+	}
+	if r.Relayed() != 4 || r.Refused() != 4 {
+		t.Errorf("relayed %d, refused %d; want 4 paths each", r.Relayed(), r.Refused())
+	}
+}
+
+func TestALostSubscriptionIsAGapAndHeals(t *testing.T) {
+	client, to := startRedis(t), &sink{}
+	gaps, _, _ := relaying(t, client, to, t.TempDir())
+	if n, err := client.ClientKillByFilter(context.Background(), "TYPE", "pubsub").Result(); err != nil || n != 1 {
+		t.Fatalf("killed %d connections: %v", n, err)
+	}
+	<-gaps
+	say(t, client, "after")
+	eventually(t, "the next message", func() bool { return len(to.paths()) == 1 })
+}
+
+func TestAPublisherThatIsStuckNeverStopsTheRelayFromReceiving(t *testing.T) {
+	client, to := startRedis(t), &sink{block: true}
+	gaps, r, _ := relaying(t, client, to, t.TempDir())
+	ctx := context.Background()
+	pipe := client.Pipeline()
+	for range maxHeld + 10 {
+		pipe.Publish(ctx, "new_files", "x")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all received", func() bool { return r.Relayed() == maxHeld+10 })
+	select {
+	case <-gaps: // what is beyond the bound is looked for instead
+	case <-time.After(10 * time.Second):
+		t.Error("more than the bound was held without a gap")
+	}
+}
+
+func TestWhatWasReceivedReachesRedisAlsoAtTheEnd(t *testing.T) {
+	client, to := startRedis(t), &sink{block: true}
+	_, r, stop := relaying(t, client, to, t.TempDir())
+	say(t, client, "first", "second", "third")
+	eventually(t, "three received", func() bool { return r.Relayed() == 3 })
+	to.set(false)
+	stop()
+	if got := to.paths(); len(got) != 3 || got[0] != "first" {
+		t.Errorf("published %q, want all three in their order", got)
+	}
+}
