@@ -70,21 +70,41 @@ func (g *groups) merge() {
 		return
 	}
 	rest := &group{kind: entries, at: map[string]int{}}
+	implied := map[string]string{} // directory → a file below it in deep
 	for _, j := range from.jobs {
 		j.alone = true
 		switch {
 		case deep != nil && !j.dir: // a directory would go with all below it
 			deep.add(j)
+			for dir := path.Dir(j.path); j.before != nil && dir != "." && implied[dir] == ""; dir = path.Dir(dir) {
+				implied[dir] = j.path
+			}
 		case flat != nil:
 			flat.add(j)
 		default:
 			rest.add(j)
 		}
 	}
+	rest.imply(deep, implied)
 	g[2*int(entries)] = rest
 	if len(rest.jobs) == 0 {
 		g[2*int(entries)] = nil
 	}
+}
+
+// imply moves directories to the jobs of files in them: with --relative rsync
+// sends the directories of a listed path too. Should the file be gone by then,
+// its job goes round again and they with it.
+func (g *group) imply(into *group, files map[string]string) {
+	kept := g.jobs[:0]
+	for _, j := range g.jobs {
+		if file, ok := files[j.path]; ok {
+			into.add(job{path: file, changes: j.changes})
+			continue
+		}
+		kept = append(kept, j)
+	}
+	g.jobs = kept
 }
 
 // gate looks at paths beneath the root, each parent once.

@@ -208,17 +208,21 @@ func TestWithoutDeletionsFilesRideInTheRunOfTrees(t *testing.T) {
 	cfg := setup(t)
 	log := filepath.Join(t.TempDir(), "log")
 	cfg.RsyncPath = script(t, `echo run >> `+log+`; exec rsync "$@"`)
-	for _, p := range []string{"file", "new/a", "new/sub/b", "alone/x", "flat/c", "flat/sub/d"} {
+	for _, p := range []string{"file", "new/a", "new/sub/b", "alone/x", "flat/c", "flat/sub/d", "odd/e/f"} {
 		write(t, cfg.Source, p, p)
 	}
 	must(t, os.Symlink("file", filepath.Join(cfg.Source, "link")))
 	write(t, cfg.Target, "flat/extra", "only here")
 	write(t, cfg.Target, "new/extra", "only here")
-	batch := append(entry("file", "link", "alone"), scoped("new", fastsync.Tree)...)
+	must(t, os.Chmod(filepath.Join(cfg.Source, "odd"), 0o700))
+	batch := append(entry("file", "odd", "link", "alone", "odd/e/f"), scoped("new", fastsync.Tree)...)
 	out := ship(t, open(t, cfg), append(batch, scoped("flat", fastsync.Listing)...))
 	clean(t, out)
-	if runs := read(filepath.Dir(log), "log"); out.Shipped != 5 || strings.Count(runs, "run") != 2 {
-		t.Errorf("shipped %d in %q, want 5 in two runs", out.Shipped, runs)
+	if runs := read(filepath.Dir(log), "log"); out.Shipped != 7 || strings.Count(runs, "run") != 2 {
+		t.Errorf("shipped %d in %q, want 7 in two runs", out.Shipped, runs)
+	}
+	if info, err := os.Stat(filepath.Join(cfg.Target, "odd")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of a file: %v, want its mode", err)
 	}
 	for p, want := range map[string]string{
 		"file": "file", "link": "file", "new/sub/b": "new/sub/b", "flat/c": "flat/c", "alone/x": "missing",

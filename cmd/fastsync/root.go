@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -56,6 +55,6 @@ func newLogger(format string) zerolog.Logger {
 		return zerolog.New(os.Stderr).With().Timestamp().Logger()
 	}
 	out := zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05.000", NoColor: !isTerminal(os.Stderr)}
-	zerolog.DurationFieldUnit = time.Millisecond
+	zerolog.DurationFieldFormat = zerolog.DurationFormatString // with its unit; JSON has milliseconds
 	return zerolog.New(out).With().Timestamp().Logger()
 }
