@@ -31,4 +31,6 @@ begun=$(date +%s%N)
 echo "a new picture" > "$demo/www/img/new.jpg"
 wait_for "$demo/target/img/new.jpg"
 echo "A new file arrived after $(( ($(date +%s%N) - begun) / 1000000 )) ms:  $demo/target/img/new.jpg"
+echo "A sweep proves that the two are equal:"
+bin/fastsync sweep --state-dir "$demo/state"
 bin/fastsync status --state-dir "$demo/state"
