@@ -182,9 +182,12 @@ func TestClass(t *testing.T) {
 			}
 		})
 	}
+	const end = "that was all"
+	if err := client.Publish(t.Context(), "new_files", end).Err(); err != nil {
+		t.Fatal(err)
+	}
 	bare := 0
-	for len(heard) > 0 {
-		text := <-heard
+	for text := <-heard; text != end; text = <-heard {
 		if len(text) > 8192 {
 			t.Errorf("a message of %d bytes", len(text))
 		}
