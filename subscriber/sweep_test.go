@@ -1,0 +1,109 @@
+package subscriber
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func TestANewTargetIsSweptAlsoWithSweepsOff(t *testing.T) {
+	x := &target{drift: []string{"old"}}
+	inBubble(t, never, x, func(l *loop) {
+		after(time.Hour)
+		got := x.look()
+		if len(got.sweeps) != 1 || len(got.runs) != 1 || got.runs[0].paths[0] != "old" {
+			t.Errorf("sweeps at %v, runs %v; want one sweep that repairs", got.sweeps, got.runs)
+		}
+		if s := got.state.Sweep; s.Drift != 1 || s.Repaired != 1 || s.Left != 0 || s.Finished.IsZero() {
+			t.Errorf("the sweep ended as %+v", s)
+		}
+	})
+}
+
+func TestSweepsComeWithJitter(t *testing.T) {
+	x := swept()
+	inBubble(t, Config{SweepEvery: time.Hour}, x, func(l *loop) {
+		after(10*time.Hour + time.Minute)
+		got := x.look()
+		if n := len(got.sweeps); n < 10 || n > 11 {
+			t.Errorf("%d sweeps in 10 h, want 10 or 11", n)
+		}
+		for i, at := range got.sweeps {
+			last := time.Duration(0)
+			if i > 0 {
+				last = got.sweeps[i-1]
+			}
+			if gap := at - last; gap < 54*time.Minute || gap > time.Hour+2*heartbeat {
+				t.Errorf("sweep %d came after %v, want 54 to 60 min", i, gap)
+			}
+		}
+	})
+}
+
+func TestAGapIsShownUntilASweepFoundEquality(t *testing.T) {
+	x := swept()
+	x.cmpErr = errors.New("no way through")
+	inBubble(t, never, x, func(l *loop) {
+		l.gaps <- "redis lost its data"
+		after(time.Minute)
+		got := x.look()
+		if got.state.Gap == "" || got.state.Health != "degraded" || got.state.SweepFault == "" {
+			t.Errorf("gap %q, health %s, fault %q; want all of it shown", got.state.Gap, got.state.Health, got.state.SweepFault)
+		}
+		x.order(func() { x.cmpErr, x.drift = nil, []string{"missed"} })
+		after(time.Minute)
+		got = x.look()
+		if got.state.Gap != "" || got.state.Health != "ok" || got.runs[0].paths[0] != "missed" {
+			t.Errorf("gap %q, health %s, runs %v; want it closed", got.state.Gap, got.state.Health, got.runs)
+		}
+	})
+}
+
+func TestASweepThatCannotCompareDelaysNoEvent(t *testing.T) {
+	x := &target{cmpErr: errors.New("no way through")}
+	inBubble(t, never, x, func(l *loop) {
+		after(10 * time.Minute)
+		l.entries <- []redis.XMessage{event("1-0", "a")}
+		got := x.look()
+		if len(got.runs) != 1 || len(got.acked) != 1 {
+			t.Errorf("runs %v, want the event shipped at once", got.runs)
+		}
+	})
+}
+
+func TestADryRunIsNoSweep(t *testing.T) {
+	x := swept()
+	x.drift = []string{"a"}
+	inBubble(t, never, x, func(l *loop) {
+		first := x.begun
+		after(time.Minute)
+		l.orders <- "dry-run 7"
+		after(time.Minute)
+		got := x.look()
+		s := got.state.Sweep
+		if len(got.runs) != 0 || s.Drift != 1 || s.Left != 1 || s.ID != "7" || !s.Finished.Equal(first) {
+			t.Errorf("runs %v, sweep %+v; want nothing shipped, one path left", got.runs, s)
+		}
+	})
+}
+
+func TestWhatCannotBeRepairedIsLeft(t *testing.T) {
+	x := swept()
+	x.drift, x.refuse = []string{"a", "b"}, map[string]string{"b": "refused"}
+	inBubble(t, never, x, func(l *loop) {
+		l.orders <- "sweep 8"
+		after(time.Minute)
+		got := x.look()
+		if s := got.state.Sweep; s.Drift != 2 || s.Repaired != 1 || s.Left != 1 || got.state.Health != "degraded" {
+			t.Errorf("sweep %+v, health %s; want one left", s, got.state.Health)
+		}
+		x.order(func() { x.refuse = nil })
+		after(time.Hour)
+		got = x.look()
+		if s := got.state.Sweep; len(got.sweeps) != 2 || s.Left != 0 || got.state.Health != "ok" {
+			t.Errorf("%d sweeps, %+v, %s; want a second sweep that proves what was healed", len(got.sweeps), s, got.state.Health)
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package subscriber
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/fastsync/fastsync"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// run is one batch that reached the target.
+type run struct {
+	at    time.Duration // since the start of the test
+	paths []string
+}
+
+// seen is what came to a target and into its ledger.
+type seen struct {
+	runs    []run
+	sweeps  []time.Duration
+	settled [][]fastsync.Change
+	acked   []string
+	failed  map[string]failedPath
+	heald   []string
+	state   State
+}
+
+// target is a Syncer and ledger in memory, with faults to order.
+type target struct {
+	begun time.Time
+
+	mu sync.Mutex // the loop, what runs beside it and the test; for all below
+	seen
+	took    time.Duration // by one run
+	syncErr error
+	refuse  map[string]string // path → reason
+	drift   []string          // found by the next comparison of the whole root
+	cmpErr  error
+}
+
+// look waits until nothing moves and gives a copy: no goroutine is ordered
+// after what a test does, so a later write would race with its reads.
+func (x *target) look() seen {
+	synctest.Wait()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s := x.seen
+	s.runs, s.sweeps, s.settled = slices.Clone(s.runs), slices.Clone(s.sweeps), slices.Clone(s.settled)
+	s.acked, s.failed, s.heald = slices.Clone(s.acked), maps.Clone(s.failed), slices.Clone(s.heald)
+	return s
+}
+
+// order changes what the target does from now on.
+func (x *target) order(change func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	change()
+}
+
+func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Outcome, error) {
+	var out fastsync.Outcome
+	x.mu.Lock()
+	r := run{at: time.Since(x.begun)}
+	for _, c := range changes {
+		r.paths = append(r.paths, c.Path)
+		if why := x.refuse[c.Path]; why != "" {
+			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: why})
+		}
+	}
+	x.runs = append(x.runs, r)
+	took, err := x.took, x.syncErr
+	x.mu.Unlock()
+	time.Sleep(took) // fake time
+	return out, err
+}
+
+func (x *target) Compare(_ context.Context, changes []fastsync.Change, found func(fastsync.Change, bool)) error {
+	x.mu.Lock()
+	var drift []string
+	if changes == nil {
+		x.sweeps = append(x.sweeps, time.Since(x.begun))
+		drift, x.drift = x.drift, nil
+	}
+	err := x.cmpErr
+	x.mu.Unlock()
+	for _, p := range drift {
+		found(fastsync.Change{Path: p, Scope: fastsync.Entry}, false)
+	}
+	return err
+}
+
+func (x *target) Settle(_ context.Context, changes []fastsync.Change) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.settled = append(x.settled, changes)
+	return nil
+}
+
+func (x *target) ack(_ context.Context, ids []string, _ []delivery) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.acked = append(x.acked, ids...)
+	return nil
+}
+
+func (x *target) fail(_ context.Context, failed map[string]failedPath) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for p, f := range failed {
+		x.failed[p] = f
+	}
+	return nil
+}
+
+func (x *target) healed(_ context.Context, paths []string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.heald = append(x.heald, paths...)
+	for _, p := range paths {
+		delete(x.failed, p)
+	}
+	return nil
+}
+
+func (x *target) save(_ context.Context, s State) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.state = s
+	return nil
+}
+
+// inBubble runs a loop on fake time; within acts on it and then looks.
+func inBubble(t *testing.T, cfg Config, x *target, within func(l *loop)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		x.begun, x.failed = time.Now(), map[string]failedPath{}
+		cfg.Syncer, cfg.Target, cfg.Log = x, "web1", zerolog.Nop()
+		s := New(cfg)
+		l := newLoop(s.cfg, x)
+		if !x.state.Sweep.Finished.IsZero() {
+			x.state.Sweep.Finished = x.begun
+		}
+		l.state = x.state
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { _ = l.run(ctx); close(ended) }()
+		synctest.Wait()
+		within(l)
+		stop()
+		<-ended
+	})
+}
+
+// swept is a target whose first sweep is behind it.
+func swept() *target {
+	return &target{seen: seen{state: State{Sweep: Sweep{Finished: time.Unix(1, 0)}}}}
+}
+
+func event(id, p string) redis.XMessage {
+	return redis.XMessage{ID: id, Values: map[string]any{"path": p, "scope": "entry", "origin": "cms", "at": "1"}}
+}
+
+func after(d time.Duration) { time.Sleep(d); synctest.Wait() }
+
+var never = Config{SweepEvery: -1}
