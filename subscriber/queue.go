@@ -66,13 +66,27 @@ func (q *queue) open(ctx context.Context, retry map[fastsync.Change]failedPath) 
 }
 
 // makeGroup starts at 0, never at the end: what is in the stream is for
-// everybody.
+// everybody. What was trimmed before counts as read: it was never for this group.
 func (q *queue) makeGroup(ctx context.Context) error {
-	err := q.redis.XGroupCreateMkStream(ctx, q.keys.Events(), q.group, "0").Err()
+	args := []any{"XGROUP", "CREATE", q.keys.Events(), q.group, "0", "MKSTREAM"}
+	stream, err := q.redis.XInfoStream(ctx, q.keys.Events()).Result()
+	if trimmed := trimmedOf(stream); err == nil && trimmed > 0 {
+		args = append(args, "ENTRIESREAD", trimmed)
+	}
+	err = q.redis.Do(ctx, args...).Err()
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
 		return fmt.Errorf("make consumer group %s: %w", q.group, err)
 	}
 	return nil
+}
+
+// trimmedOf counts the events that are gone from the stream. Before Redis 7,
+// which does not count, it is never positive.
+func trimmedOf(stream *redis.XInfoStream) int64 {
+	if stream == nil {
+		return 0
+	}
+	return stream.EntriesAdded - stream.Length
 }
 
 func (q *queue) read(ctx context.Context, after string) ([]redis.XMessage, error) {

@@ -1,0 +1,135 @@
+package subscriber
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// reader is Subscriber.read with the test in the place of the loop.
+type reader struct {
+	t      *testing.T
+	events chan []redis.XMessage
+	gaps   chan string
+	stop   func()
+}
+
+// reading runs read on a client of its own, whose end also ends a blocked read.
+func reading(t *testing.T, client *redis.Client, target string) *reader {
+	r := &reader{t: t, events: make(chan []redis.XMessage), gaps: make(chan string)}
+	s := serving(client, target)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.read(ctx, r.events, r.gaps) }()
+	r.stop = func() { cancel(); _ = client.Close(); <-ended }
+	t.Cleanup(r.stop)
+	return r
+}
+
+// want takes the next thing that read sends, and wants these paths.
+func (r *reader) want(list ...string) {
+	r.t.Helper()
+	for len(list) > 0 {
+		select {
+		case messages := <-r.events:
+			got := paths(messages)
+			if len(got) > len(list) || !slices.Equal(got, list[:len(got)]) {
+				r.t.Fatalf("read %v, want %v", got, list)
+			}
+			list = list[len(got):]
+		case gap := <-r.gaps:
+			r.t.Fatalf("a gap before %v: %s", list, gap)
+		case <-time.After(10 * time.Second):
+			r.t.Fatalf("not within 10 s: %v", list)
+		}
+	}
+}
+
+// wantGap takes the next thing that read sends, and wants a gap with these words.
+func (r *reader) wantGap(words string) {
+	r.t.Helper()
+	select {
+	case messages := <-r.events:
+		r.t.Fatalf("read %v, want a gap", paths(messages))
+	case gap := <-r.gaps:
+		if !strings.Contains(gap, words) {
+			r.t.Fatalf("the gap is %q, want %q", gap, words)
+		}
+	case <-time.After(10 * time.Second):
+		r.t.Fatalf("not within 10 s: a gap %q", words)
+	}
+}
+
+// blocked waits until a read sits in Redis.
+func blocked(t *testing.T, client *redis.Client) {
+	t.Helper()
+	eventually(t, "a read blocks", func() bool {
+		return strings.Contains(must(t, client, "INFO", "clients").(string), "blocked_clients:1")
+	})
+}
+
+func TestAProcessReadsItsOwnUnfinishedEventsFirst(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	ids := write(t, client, "old", 3)
+	take(t, q, ">")
+	if err := q.ack(t.Context(), ids[1:2], nil); err != nil {
+		t.Fatal(err)
+	}
+	write(t, client, "new", 1)
+
+	r := reading(t, clients(), "web1")
+	r.want("old0", "old2", "new0")
+	write(t, client, "newer", 1)
+	r.want("newer0")
+}
+
+func TestUnfinishedEventsOfManyPagesAllComeBack(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	write(t, client, "f", page+1)
+	all := append(take(t, q, ">"), take(t, q, ">")...)
+	reading(t, clients(), "web1").want(all...)
+}
+
+func TestUnfinishedEventsWithoutABodyAreAGap(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	write(t, client, "old", 3)
+	take(t, q, ">")
+	capTo(t, client, 1)
+
+	r := reading(t, clients(), "web1")
+	r.wantGap("2 events were trimmed before they were delivered")
+	r.want("old2")
+	if n := pending(t, client, "web1"); n != 1 {
+		t.Errorf("%d events are pending, want the one with a body", n)
+	}
+}
+
+func TestLostDataIsAGapAndReadingGoesOn(t *testing.T) {
+	for name, lose := range map[string][]any{
+		"everything flushed": {"FLUSHALL"},
+		"stream deleted":     {"DEL", keys.Events()},
+		"group destroyed":    {"XGROUP", "DESTROY", keys.Events(), "web1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clients := startRedis(t)
+			client := clients()
+			opened(t, client, "web1")
+			r := reading(t, clients(), "web1")
+			blocked(t, client)
+			must(t, client, lose...)
+			r.wantGap("the consumer group was gone")
+			write(t, client, "new", 2)
+			r.want("new0", "new1")
+		})
+	}
+}

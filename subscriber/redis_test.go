@@ -1,0 +1,151 @@
+package subscriber
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/redisserver"
+)
+
+var keys = fastsync.NewKeys("media")
+
+// startRedis gives a way to make clients of a real Redis that the test owns.
+func startRedis(t *testing.T) (client func() *redis.Client) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	server, err := redisserver.New(redisserver.Config{Dir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	select {
+	case <-server.Ready():
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	return func() *redis.Client {
+		opt, err := redis.ParseURL(server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := redis.NewClient(opt)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+}
+
+// serving is a Subscriber for a target that no loop runs for.
+func serving(client *redis.Client, target string) *Subscriber {
+	return New(Config{Redis: client, Keys: keys, Target: target, Consumer: "host", Log: zerolog.Nop()})
+}
+
+// opened is the queue of a target whose group is there.
+func opened(t *testing.T, client *redis.Client, target string) *queue {
+	t.Helper()
+	q := serving(client, target).queue
+	if _, err := q.open(t.Context(), map[fastsync.Change]failedPath{}); err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// write adds n events for the paths name0, name1 and so on.
+func write(t *testing.T, client *redis.Client, name string, n int) (ids []string) {
+	t.Helper()
+	pipe := client.Pipeline()
+	for i := range n {
+		e := fastsync.Event{Change: fastsync.Change{Path: fmt.Sprint(name, i), Scope: fastsync.Entry}}
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: keys.Events(), Values: e.Values()})
+	}
+	replies, err := pipe.Exec(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range replies {
+		ids = append(ids, r.(*redis.StringCmd).Val())
+	}
+	return ids
+}
+
+// must runs one command of the test's own.
+func must(t *testing.T, client *redis.Client, words ...any) any {
+	t.Helper()
+	reply, err := client.Do(t.Context(), words...).Result()
+	if err != nil {
+		t.Fatalf("%v: %v", words, err)
+	}
+	return reply
+}
+
+// capTo is what XADD MAXLEN does: it asks nobody who has read what.
+func capTo(t *testing.T, client *redis.Client, n int) {
+	t.Helper()
+	must(t, client, "XTRIM", keys.Events(), "MAXLEN", n)
+}
+
+func take(t *testing.T, q *queue, after string) []string {
+	t.Helper()
+	messages, err := q.read(t.Context(), after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths(messages)
+}
+
+func paths(messages []redis.XMessage) (list []string) {
+	for _, m := range messages {
+		p, _ := m.Values["path"].(string)
+		list = append(list, p)
+	}
+	return list
+}
+
+func pending(t *testing.T, client *redis.Client, group string) int64 {
+	t.Helper()
+	p, err := client.XPending(t.Context(), keys.Events(), group).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Count
+}
+
+func length(t *testing.T, client *redis.Client, stream string) int64 {
+	t.Helper()
+	n, err := client.XLen(t.Context(), stream).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// eventually asks again and again, for what another process does.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(10 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
