@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,6 +29,10 @@ type queue struct {
 	redis           redis.UniversalClient
 	keys            fastsync.Keys
 	group, consumer string
+
+	// looking is held from a look at the group's count to its correction, which
+	// would else take back what a read beside it has taken.
+	looking sync.Mutex
 }
 
 // failedPath is the value of one path in the failed hash.
@@ -87,24 +92,6 @@ func trimmedOf(stream *redis.XInfoStream) int64 {
 		return 0
 	}
 	return stream.EntriesAdded - stream.Length
-}
-
-func (q *queue) read(ctx context.Context, after string) ([]redis.XMessage, error) {
-	streams, err := q.redis.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: q.group, Consumer: q.consumer, Count: page, Block: block,
-		Streams: []string{q.keys.Events(), after},
-	}).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, nil
-	case err != nil && (strings.HasPrefix(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED")):
-		return nil, errNoGroup
-	case err != nil:
-		return nil, fmt.Errorf("read events as %s: %w", q.group, err)
-	case len(streams) == 0:
-		return nil, nil
-	}
-	return streams[0].Messages, nil
 }
 
 // delivery is one entry for the deliveries stream.
@@ -182,28 +169,6 @@ func (q *queue) save(ctx context.Context, s State) error {
 		return fmt.Errorf("encode the state of target %s: %w", q.group, err)
 	}
 	return q.redis.HSet(ctx, q.keys.Targets(), q.group, string(text)).Err()
-}
-
-// overtaken counts the events that a trim took before this group read them,
-// and sets the group's own count right, so that they are reported once.
-func (q *queue) overtaken(ctx context.Context) (int64, error) {
-	stream, err := q.redis.XInfoStream(ctx, q.keys.Events()).Result()
-	if err != nil {
-		return 0, fmt.Errorf("look at the events stream: %w", err)
-	}
-	groups, err := q.redis.XInfoGroups(ctx, q.keys.Events()).Result()
-	if err != nil {
-		return 0, fmt.Errorf("look at the consumer groups: %w", err)
-	}
-	for _, g := range groups {
-		trimmed := stream.EntriesAdded - stream.Length
-		if g.Name != q.group || trimmed <= g.EntriesRead {
-			continue
-		}
-		err := q.redis.Do(ctx, "XGROUP", "SETID", q.keys.Events(), q.group, g.LastDeliveredID, "ENTRIESREAD", trimmed).Err()
-		return trimmed - g.EntriesRead, err
-	}
-	return 0, nil
 }
 
 // trim drops what every group has acknowledged.

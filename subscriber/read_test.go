@@ -133,3 +133,62 @@ func TestLostDataIsAGapAndReadingGoesOn(t *testing.T) {
 		})
 	}
 }
+
+func TestATrimBetweenTwoReadsIsSeen(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	write(t, client, "seen", 3)
+	r := reading(t, clients(), "web1")
+	eventually(t, "the first read is done", func() bool { return pending(t, client, "web1") == 3 })
+	write(t, client, "f", 10) // while the loop takes nothing
+	capTo(t, client, 4)
+
+	r.want("seen0", "seen1", "seen2")
+	r.wantGap("6 events were trimmed unread")
+	r.want("f6", "f7", "f8", "f9")
+	if lost, err := q.overtaken(t.Context()); err != nil || lost != 0 {
+		t.Errorf("%d of them were counted again (%v)", lost, err)
+	}
+	capTo(t, client, 1) // of what was read: no gap
+	write(t, client, "g", 1)
+	r.want("g0")
+}
+
+func TestABurstBeyondTheCapIsSeenByABlockedRead(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	opened(t, client, "web1")
+	write(t, client, "seen", 3)
+	r := reading(t, clients(), "web1")
+	r.want("seen0", "seen1", "seen2")
+	blocked(t, client)
+	_, err := client.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
+		for _, p := range []string{"a", "b", "c", "d", "e"} {
+			tx.XAdd(t.Context(), &redis.XAddArgs{Stream: keys.Events(), MaxLen: 4, Values: []any{"path", p}})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wantGap("1 events were trimmed unread")
+	r.want("b", "c", "d", "e")
+}
+
+// A reply that is lost on its way leaves the same behind as a second reader of
+// the same name: events that are given out and that nobody works on.
+func TestEventsWhoseReplyWasLostAreReadAgain(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	write(t, client, "seen", 1)
+	r := reading(t, clients(), "web1")
+	eventually(t, "the first read is done", func() bool { return pending(t, client, "web1") == 1 })
+	write(t, client, "lost", 2)
+	take(t, q, ">")
+	write(t, client, "new", 1)
+	r.want("seen0", "lost0", "lost1", "new0")
+	write(t, client, "newer", 1)
+	r.want("newer0")
+}

@@ -102,11 +102,11 @@ func capTo(t *testing.T, client *redis.Client, n int) {
 
 func take(t *testing.T, q *queue, after string) []string {
 	t.Helper()
-	messages, err := q.read(t.Context(), after)
+	got, err := q.read(t.Context(), after)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return paths(messages)
+	return paths(got.messages)
 }
 
 func paths(messages []redis.XMessage) (list []string) {

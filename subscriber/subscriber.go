@@ -126,18 +126,19 @@ const block = time.Second
 // read moves entries from the group to the loop: its own history first, then
 // what is new. The loop takes none while it has enough; the stream waits.
 func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps chan<- string) error {
-	after, failing := "0", ""
+	after, last, failing := "0", "", "" // last is the newest event known to be in the loop's hands
 	for ctx.Err() == nil {
-		messages, err := s.queue.read(ctx, after)
+		got, err := s.queue.read(ctx, after)
+		if errors.Is(err, errNoGroup) {
+			if err = s.queue.makeGroup(ctx); err == nil {
+				after = "0"
+				send(ctx, gaps, "redis lost its data: the consumer group was gone")
+				continue
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errNoGroup):
-			if s.queue.makeGroup(ctx) == nil {
-				after = "0"
-				send(ctx, gaps, "redis lost its data: the consumer group was gone")
-			}
-			continue
 		case err != nil:
 			if failing != err.Error() {
 				failing = err.Error()
@@ -150,17 +151,32 @@ func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps
 			failing = ""
 			s.cfg.Log.Info().Msg("recovered: events are read again")
 		}
-		if after != ">" && len(messages) == 0 {
-			after = ">"
-			continue
+		if got.lost > 0 {
+			send(ctx, gaps, unread(got.lost))
 		}
-		if after != ">" {
+		messages := got.messages
+		switch {
+		case after != ">" && len(messages) == 0:
+			after, last = ">", got.before
+			continue
+		case after != ">":
 			after = messages[len(messages)-1].ID
 			messages = withBody(ctx, s.queue, messages, gaps)
+		case idLess(last, got.before):
+			after = last // a reply was lost on its way: all since then is history now
+			continue
+		case len(messages) == 0:
+			continue
+		default:
+			last = messages[len(messages)-1].ID
 		}
 		send(ctx, out, messages)
 	}
 	return nil
+}
+
+func unread(lost int64) string {
+	return fmt.Sprintf("%d events were trimmed unread: the stream reached its cap", lost)
 }
 
 // withBody drops history entries whose body was trimmed away unread.
@@ -185,7 +201,7 @@ func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps cha
 func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
 	for pause(ctx, 10*time.Second) {
 		if lost, err := s.queue.overtaken(ctx); err == nil && lost > 0 {
-			send(ctx, gaps, fmt.Sprintf("%d events were trimmed unread: the stream reached its cap", lost))
+			send(ctx, gaps, unread(lost))
 		}
 		if err := s.queue.trim(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Debug().Err(err).Msg("could not trim the events stream")

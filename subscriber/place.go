@@ -1,0 +1,97 @@
+package subscriber
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// haul is what one read gave.
+type haul struct {
+	messages []redis.XMessage
+	// before is the last event that the group had given out before the read.
+	before string
+	// lost counts the events that a trim took before this group read them.
+	lost int64
+}
+
+// read takes the next page: of this consumer's history after an id, or with
+// ">" of what is new. The group's place is asked for in the same round trip, and
+// before the read, which moves it past a hole as if nothing had been there. What
+// is trimmed is asked for after the read, so that a trim is never too late to be seen.
+func (q *queue) read(ctx context.Context, after string) (haul, error) {
+	q.looking.Lock()
+	defer q.looking.Unlock()
+	pipe := q.redis.Pipeline()
+	groups := pipe.XInfoGroups(ctx, q.keys.Events())
+	streams := pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: q.group, Consumer: q.consumer, Count: page, Block: block,
+		Streams: []string{q.keys.Events(), after},
+	})
+	stream := pipe.XInfoStream(ctx, q.keys.Events())
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	var got haul
+	switch err := streams.Err(); {
+	case errors.Is(err, redis.Nil):
+	case err != nil && (strings.HasPrefix(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED")):
+		return haul{}, errNoGroup
+	case err != nil:
+		return haul{}, fmt.Errorf("read events as %s: %w", q.group, err)
+	case len(streams.Val()) > 0:
+		got.messages = streams.Val()[0].Messages
+	}
+	fresh := got.messages
+	if after != ">" {
+		fresh = nil // it was counted when it was new
+	}
+	place, lost, _ := q.account(ctx, groups, stream, fresh) // better reported twice than never
+	got.before, got.lost = place.LastDeliveredID, lost
+	return got, nil
+}
+
+// overtaken counts the events that a trim took before this group read them,
+// for a time in which nothing is read.
+func (q *queue) overtaken(ctx context.Context) (int64, error) {
+	q.looking.Lock()
+	defer q.looking.Unlock()
+	pipe := q.redis.Pipeline()
+	groups := pipe.XInfoGroups(ctx, q.keys.Events())
+	stream := pipe.XInfoStream(ctx, q.keys.Events())
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, fmt.Errorf("look at the events stream: %w", err)
+	}
+	_, lost, err := q.account(ctx, groups, stream, nil)
+	return lost, err
+}
+
+// account compares what is trimmed now with what the group had read before it
+// read fresh, and sets the group's own count right, so that a loss is reported once.
+func (q *queue) account(
+	ctx context.Context, groups *redis.XInfoGroupsCmd, stream *redis.XInfoStreamCmd, fresh []redis.XMessage,
+) (place redis.XInfoGroup, lost int64, err error) {
+	for _, g := range groups.Val() {
+		if g.Name == q.group {
+			place = g
+		}
+	}
+	if place.Name == "" || stream.Err() != nil {
+		return place, 0, nil // gone meanwhile: the next read says so
+	}
+	lost = trimmedOf(stream.Val()) - place.EntriesRead
+	last := place.LastDeliveredID
+	for _, m := range fresh {
+		last = m.ID
+		if stream.Val().Length == 0 || idLess(m.ID, stream.Val().FirstEntry.ID) {
+			lost-- // trimmed after it was read
+		}
+	}
+	if lost <= 0 {
+		return place, 0, nil
+	}
+	err = q.redis.Do(ctx, "XGROUP", "SETID", q.keys.Events(), q.group, last,
+		"ENTRIESREAD", place.EntriesRead+int64(len(fresh))+lost).Err()
+	return place, lost, err
+}
