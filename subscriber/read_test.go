@@ -15,18 +15,17 @@ type reader struct {
 	t      *testing.T
 	events chan []redis.XMessage
 	gaps   chan string
-	stop   func()
+	queue  *queue
 }
 
 // reading runs read on a client of its own, whose end also ends a blocked read.
 func reading(t *testing.T, client *redis.Client, target string) *reader {
-	r := &reader{t: t, events: make(chan []redis.XMessage), gaps: make(chan string)}
 	s := serving(client, target)
+	r := &reader{t: t, events: make(chan []redis.XMessage), gaps: make(chan string), queue: s.queue}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.read(ctx, r.events, r.gaps) }()
-	r.stop = func() { cancel(); _ = client.Close(); <-ended }
-	t.Cleanup(r.stop)
+	t.Cleanup(func() { cancel(); _ = client.Close(); <-ended })
 	return r
 }
 

@@ -1,0 +1,106 @@
+package subscriber
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// canned is a Redis that says the same again and again.
+type canned struct {
+	nogroup   bool // and refuses to make one
+	read      int64
+	pipelines int
+	trims     int
+}
+
+func (c *canned) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *canned) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		switch cmd := cmd.(type) {
+		case *redis.XInfoGroupsCmd:
+			c.groups(cmd)
+		case *redis.Cmd:
+			if c.nogroup {
+				cmd.SetErr(errors.New("NOPERM"))
+			} else { // XGROUP SETID
+				c.read = cmd.Args()[6].(int64)
+			}
+		case *redis.IntCmd:
+			c.trims++
+		}
+		return cmd.Err()
+	}
+}
+
+func (c *canned) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		c.pipelines++
+		for _, cmd := range cmds {
+			switch cmd := cmd.(type) {
+			case *redis.XInfoGroupsCmd:
+				c.groups(cmd)
+			case *redis.XInfoStreamCmd:
+				cmd.SetVal(&redis.XInfoStream{EntriesAdded: 10, Length: 4})
+			case *redis.XStreamSliceCmd:
+				cmd.SetErr(errors.New("NOGROUP"))
+			}
+		}
+		return nil
+	}
+}
+
+func (c *canned) groups(cmd *redis.XInfoGroupsCmd) {
+	cmd.SetVal([]redis.XInfoGroup{{Name: "web1", LastDeliveredID: "4-0", EntriesRead: c.read}})
+}
+
+// bubbled runs one part of a Subscriber on fake time and a canned Redis.
+func bubbled(t *testing.T, c *canned, part func(s *Subscriber, ctx context.Context, gaps chan string), within func(gaps chan string)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		client := redis.NewClient(&redis.Options{})
+		defer client.Close()
+		client.AddHook(c)
+		ctx, stop := context.WithCancel(t.Context())
+		gaps, ended := make(chan string), make(chan struct{})
+		go func() { defer close(ended); part(serving(client, "web1"), ctx, gaps) }()
+		within(gaps)
+		stop()
+		<-ended
+	})
+}
+
+func TestTheGuardSeesATrimWhileNothingIsRead(t *testing.T) {
+	c := &canned{read: 4}
+	bubbled(t, c, func(s *Subscriber, ctx context.Context, gaps chan string) { _ = s.guard(ctx, gaps) }, func(gaps chan string) {
+		begun := time.Now()
+		gap := <-gaps
+		if took := time.Since(begun); gap != unread(2) || took > 10*time.Second {
+			t.Errorf("after %v: %s; want 2 events within 10 s", took, gap)
+		}
+		select {
+		case gap := <-gaps:
+			t.Errorf("the same trim was seen again: %s", gap)
+		case <-time.After(time.Minute):
+		}
+	})
+	if c.trims < 6 {
+		t.Errorf("%d trims in a minute, want one each 10 s", c.trims)
+	}
+}
+
+func TestAGroupThatCannotBeMadeIsTriedOnceASecond(t *testing.T) {
+	c := &canned{nogroup: true}
+	bubbled(t, c, func(s *Subscriber, ctx context.Context, gaps chan string) { _ = s.read(ctx, nil, gaps) }, func(chan string) {
+		time.Sleep(10*time.Second + time.Millisecond) // fake time
+		synctest.Wait()
+	})
+	if c.pipelines != 11 {
+		t.Errorf("%d tries in 10 s, want one a second", c.pipelines)
+	}
+}
