@@ -12,8 +12,9 @@ import (
 
 // canned is a Redis that says the same again and again.
 type canned struct {
-	nogroup   bool // and refuses to make one
-	read      int64
+	nogroup   bool   // and refuses to make one
+	read      int64  // the group's own count
+	last      string // what the group was set to
 	pipelines int
 	trims     int
 }
@@ -29,7 +30,7 @@ func (c *canned) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 			if c.nogroup {
 				cmd.SetErr(errors.New("NOPERM"))
 			} else { // XGROUP SETID
-				c.read = cmd.Args()[6].(int64)
+				c.last, c.read = cmd.Args()[4].(string), cmd.Args()[6].(int64)
 			}
 		case *redis.IntCmd:
 			c.trims++
@@ -40,7 +41,9 @@ func (c *canned) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 
 func (c *canned) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(_ context.Context, cmds []redis.Cmder) error {
-		c.pipelines++
+		if c.pipelines++; c.pipelines > 100 {
+			panic("it reads again without a pause")
+		}
 		for _, cmd := range cmds {
 			switch cmd := cmd.(type) {
 			case *redis.XInfoGroupsCmd:
@@ -102,5 +105,30 @@ func TestAGroupThatCannotBeMadeIsTriedOnceASecond(t *testing.T) {
 	})
 	if c.pipelines != 11 {
 		t.Errorf("%d tries in 10 s, want one a second", c.pipelines)
+	}
+}
+
+func TestAnEventTrimmedAfterItWasReadIsNotLost(t *testing.T) {
+	fresh := []redis.XMessage{{ID: "5-0"}, {ID: "6-0"}}
+	for _, tt := range []struct {
+		stream     redis.XInfoStream // when 5-0 and 6-0 were just read
+		lost, read int64
+	}{
+		{redis.XInfoStream{EntriesAdded: 10, Length: 6, FirstEntry: redis.XMessage{ID: "5-0"}}, 0, 4},
+		{redis.XInfoStream{EntriesAdded: 10, Length: 5, FirstEntry: redis.XMessage{ID: "6-0"}}, 0, 4},
+		{redis.XInfoStream{EntriesAdded: 10, Length: 2, FirstEntry: redis.XMessage{ID: "9-0"}}, 2, 8},
+		{redis.XInfoStream{EntriesAdded: 10, Length: 0}, 4, 10},
+	} {
+		c := &canned{read: 4}
+		client := redis.NewClient(&redis.Options{})
+		client.AddHook(c)
+		groups, stream := redis.NewXInfoGroupsCmd(t.Context(), ""), redis.NewXInfoStreamCmd(t.Context(), "")
+		c.groups(groups)
+		stream.SetVal(&tt.stream)
+		_, lost, err := serving(client, "web1").queue.account(t.Context(), groups, stream, fresh)
+		if err != nil || lost != tt.lost || c.read != tt.read || lost > 0 && c.last != "6-0" {
+			t.Errorf("%+v: lost %d (%v), the group set to %q, %d read; want %+v", tt.stream, lost, err, c.last, c.read, tt)
+		}
+		_ = client.Close()
 	}
 }

@@ -36,7 +36,9 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	var got haul
 	switch err := streams.Err(); {
 	case errors.Is(err, redis.Nil):
-	case err != nil && (strings.HasPrefix(err.Error(), "NOGROUP") || strings.HasPrefix(err.Error(), "UNBLOCKED")):
+	case err != nil && strings.HasPrefix(err.Error(), "UNBLOCKED"):
+		return haul{}, nil // the stream is gone, or a failover or an operator woke us: the next read tells
+	case err != nil && strings.HasPrefix(err.Error(), "NOGROUP"):
 		return haul{}, errNoGroup
 	case err != nil:
 		return haul{}, fmt.Errorf("read events as %s: %w", q.group, err)

@@ -19,11 +19,11 @@ func TestAckAcknowledgesAndTellsDeliveriesAcrossPages(t *testing.T) {
 	if n := pending(t, client, "web1"); n != 2*page+1 {
 		t.Fatalf("%d events were read, want all", n)
 	}
-	deliveries := make([]delivery, page+1)
+	deliveries := make([]delivery, len(ids))
 	for i := range deliveries {
 		deliveries[i] = delivery{event: ids[i], path: fmt.Sprint("f", i), ref: "article 17", took: time.Second}
 	}
-	deliveries[page].why = "permission denied"
+	deliveries[2*page].why = "permission denied"
 	if err := q.ack(t.Context(), ids, deliveries); err != nil {
 		t.Fatal(err)
 	}
@@ -31,14 +31,14 @@ func TestAckAcknowledgesAndTellsDeliveriesAcrossPages(t *testing.T) {
 		t.Errorf("%d events are still unacknowledged", n)
 	}
 	told, err := client.XRange(t.Context(), keys.Deliveries(), "-", "+").Result()
-	if err != nil || len(told) != page+1 {
+	if err != nil || len(told) != len(ids) {
 		t.Fatalf("%d deliveries (%v), want one each", len(told), err)
 	}
-	first, last := told[0].Values, told[page].Values
+	first, last := told[0].Values, told[2*page].Values
 	if first["event"] != ids[0] || first["target"] != "web1" || first["ref"] != "article 17" || first["ok"] != "1" || first["took"] != "1000000" {
 		t.Errorf("the first delivery is %v", first)
 	}
-	if last["path"] != fmt.Sprint("f", page) || last["ok"] != "0" || last["error"] != "permission denied" {
+	if last["path"] != fmt.Sprint("f", 2*page) || last["ok"] != "0" || last["error"] != "permission denied" {
 		t.Errorf("the failed delivery is %v", last)
 	}
 }

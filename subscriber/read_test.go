@@ -113,6 +113,40 @@ func TestUnfinishedEventsWithoutABodyAreAGap(t *testing.T) {
 	}
 }
 
+func TestARestartSeesWhatWasTrimmedBeforeIt(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	q := opened(t, client, "web1")
+	write(t, client, "old", 3)
+	take(t, q, ">")
+	write(t, client, "f", 10)
+	capTo(t, client, 4)
+
+	r := reading(t, clients(), "web1")
+	r.wantGap("6 events were trimmed unread")
+	r.wantGap("3 events were trimmed before they were delivered")
+	r.want("f6", "f7", "f8", "f9")
+}
+
+func TestAReadThatIsWokenIsNoGap(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	opened(t, client, "web1")
+	r := reading(t, clients(), "web1")
+	blocked(t, client)
+	woken := int64(0)
+	for _, line := range strings.Split(must(t, client, "CLIENT", "LIST", "TYPE", "normal").(string), "\n") {
+		if id, rest, _ := strings.Cut(line, " "); strings.Contains(rest, "cmd=xreadgroup") {
+			woken += must(t, client, "CLIENT", "UNBLOCK", strings.TrimPrefix(id, "id="), "ERROR").(int64) // as a failover does
+		}
+	}
+	if woken != 1 {
+		t.Fatalf("%d reads were woken", woken)
+	}
+	write(t, client, "new", 1)
+	r.want("new0")
+}
+
 func TestLostDataIsAGapAndReadingGoesOn(t *testing.T) {
 	for name, lose := range map[string][]any{
 		"everything flushed": {"FLUSHALL"},
