@@ -19,6 +19,13 @@ type canned struct {
 	trims     int
 }
 
+func (c *canned) client(t *testing.T) *redis.Client {
+	client := redis.NewClient(&redis.Options{})
+	client.AddHook(c)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 func (c *canned) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (c *canned) ProcessHook(redis.ProcessHook) redis.ProcessHook {
@@ -65,10 +72,8 @@ func (c *canned) groups(cmd *redis.XInfoGroupsCmd) {
 // bubbled runs one part of a Subscriber on fake time and a canned Redis.
 func bubbled(t *testing.T, c *canned, part func(s *Subscriber, ctx context.Context, gaps chan string), within func(gaps chan string)) {
 	t.Helper()
+	client := c.client(t) // outside: go-redis asks DNS for this host's name
 	synctest.Test(t, func(t *testing.T) {
-		client := redis.NewClient(&redis.Options{})
-		defer client.Close()
-		client.AddHook(c)
 		ctx, stop := context.WithCancel(t.Context())
 		gaps, ended := make(chan string), make(chan struct{})
 		go func() { defer close(ended); part(serving(client, "web1"), ctx, gaps) }()
@@ -120,15 +125,12 @@ func TestAnEventTrimmedAfterItWasReadIsNotLost(t *testing.T) {
 		{redis.XInfoStream{EntriesAdded: 10, Length: 0}, 4, 10},
 	} {
 		c := &canned{read: 4}
-		client := redis.NewClient(&redis.Options{})
-		client.AddHook(c)
 		groups, stream := redis.NewXInfoGroupsCmd(t.Context(), ""), redis.NewXInfoStreamCmd(t.Context(), "")
 		c.groups(groups)
 		stream.SetVal(&tt.stream)
-		_, lost, err := serving(client, "web1").queue.account(t.Context(), groups, stream, fresh)
+		_, lost, err := serving(c.client(t), "web1").queue.account(t.Context(), groups, stream, fresh)
 		if err != nil || lost != tt.lost || c.read != tt.read || lost > 0 && c.last != "6-0" {
 			t.Errorf("%+v: lost %d (%v), the group set to %q, %d read; want %+v", tt.stream, lost, err, c.last, c.read, tt)
 		}
-		_ = client.Close()
 	}
 }
