@@ -21,14 +21,14 @@ type Message struct {
 	Paths []string
 	Ref   string
 	Scope fastsync.Scope
-	// Refused is how many paths of the message cannot be used.
-	Refused int
+	// Refused says of each path that cannot be used why.
+	Refused []error
 }
 
 // ParseMessage reads a message of the channel: a bare path, absolute below
 // root or relative to it, or a JSON object with path or paths, ref and scope.
-// Good paths of a message are returned beside the errors of the bad ones; an
-// error without paths means that nothing of it can be used.
+// Good paths of a message stand beside the refused ones; an error means that
+// nothing of it can be used.
 func ParseMessage(root, text string) (Message, error) {
 	switch {
 	case text == "":
@@ -66,7 +66,7 @@ func parseJSON(root, text string) (Message, error) {
 	switch m.Scope {
 	case "", fastsync.Entry, fastsync.Listing, fastsync.Tree:
 	default:
-		return Message{}, fmt.Errorf("unknown scope %q: want entry, listing or tree", m.Scope)
+		return Message{}, fmt.Errorf("unknown scope %q: want entry, listing or tree", cut(string(m.Scope)))
 	}
 	if raw.Path != "" {
 		raw.Paths = append(raw.Paths, raw.Path)
@@ -74,17 +74,37 @@ func parseJSON(root, text string) (Message, error) {
 	if len(raw.Paths) == 0 {
 		return Message{}, errors.New(`the JSON has neither "path" nor "paths"`)
 	}
-	var faults []error
 	for _, p := range raw.Paths {
 		rel, err := Relative(root, p)
 		if err != nil {
-			faults = append(faults, err)
-			m.Refused++
+			m.Refused = append(m.Refused, err)
 			continue
 		}
 		m.Paths = append(m.Paths, rel)
 	}
-	return m, errors.Join(faults...)
+	return m, nil
+}
+
+// few joins errors to one of bounded length.
+func few(faults []error) error {
+	const most = 3
+	if len(faults) <= most {
+		return errors.Join(faults...)
+	}
+	return fmt.Errorf("%w\nand %d more", errors.Join(faults[:most]...), len(faults)-most)
+}
+
+// cut bounds what is shown of a text that came from outside.
+func cut(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
 }
 
 // Relative turns a path as a CMS writes it into one below the root. One
@@ -97,13 +117,13 @@ func Relative(root, p string) (string, error) {
 		}
 		below, ok := strings.CutPrefix(p, strings.TrimSuffix(root, "/")+"/")
 		if !ok {
-			return "", fmt.Errorf("path %q is not below the root %q: %w", p, root, fastsync.ErrPath)
+			return "", fmt.Errorf("path %q is not below the root %q: %w", cut(p), root, fastsync.ErrPath)
 		}
 		rel = below
 	}
 	rel = strings.TrimSuffix(rel, "/")
 	if err := fastsync.CheckPath(rel); err != nil {
-		return "", fmt.Errorf("path %q: %w", p, err)
+		return "", fmt.Errorf("path %q: %w", cut(p), err)
 	}
 	return rel, nil
 }

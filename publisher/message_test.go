@@ -39,8 +39,8 @@ func TestParseMessage(t *testing.T) {
 		{text: "a//", bad: true},
 	} {
 		m, err := ParseMessage(root, tt.text)
-		if (err != nil) != tt.bad {
-			t.Errorf("ParseMessage(%q): error %v, want one: %v", tt.text, err, tt.bad)
+		if (err != nil || len(m.Refused) > 0) != tt.bad {
+			t.Errorf("ParseMessage(%q): error %v, refused %v, want one: %v", tt.text, err, m.Refused, tt.bad)
 		}
 		if got := strings.Join(m.Paths, "|"); got != tt.paths || m.Ref != tt.ref || m.Scope != tt.scope {
 			t.Errorf("ParseMessage(%q) = %q ref %q scope %q, want %q ref %q scope %q", tt.text, got, m.Ref, m.Scope, tt.paths, tt.ref, tt.scope)

@@ -203,21 +203,20 @@ func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed 
 	}
 }
 
-// read makes events of a message. A refused message costs one log line, in
-// which the logger escapes what the message says.
+// read makes events of a message. What is refused of it costs one log line, in
+// which the logger escapes what the message said.
 func (r *Relay) read(text string) []fastsync.Event {
 	m, err := ParseMessage(r.cfg.Source, text)
+	faults := m.Refused
 	if err != nil {
-		r.refused.Add(int64(max(1, m.Refused)))
-		r.cfg.Log.Warn().Err(err).Str("message", text[:min(len(text), 200)]).Msg("refused a published message")
+		faults = append(faults, err)
 	}
 	events := make([]fastsync.Event, 0, len(m.Paths))
 	now := time.Now()
 	for _, p := range m.Paths {
 		scope, err := Look(r.cfg.Source, p, m.Scope)
 		if err != nil {
-			r.refused.Add(1)
-			r.cfg.Log.Warn().Err(err).Str("path", p).Msg("refused a published path")
+			faults = append(faults, err)
 			continue
 		}
 		events = append(events, fastsync.Event{
@@ -225,6 +224,14 @@ func (r *Relay) read(text string) []fastsync.Event {
 		})
 	}
 	r.relayed.Add(int64(len(events)))
+	if len(faults) > 0 {
+		r.refused.Add(int64(len(faults)))
+		what := "refused a published message"
+		if len(events) > 0 {
+			what = "refused a part of a published message"
+		}
+		r.cfg.Log.Warn().Err(few(faults)).Str("said", cut(text)).Msg(what) // a field "message" would be the logger's own
+	}
 	return events
 }
 
@@ -238,7 +245,11 @@ func Look(source, p string, scope fastsync.Scope) (fastsync.Scope, error) {
 	defer func() { _ = root.Close() }()
 	if dir := path.Dir(p); dir != fastsync.Root {
 		if _, err := root.Stat(dir); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return "", fmt.Errorf("the parent of %q cannot be reached inside the root: %w", p, err)
+			var why *os.PathError
+			if errors.As(err, &why) {
+				err = why.Err // without the path once more
+			}
+			return "", fmt.Errorf("the parent of %q cannot be reached inside the root: %w", cut(p), err)
 		}
 	}
 	if scope != "" {

@@ -1,11 +1,13 @@
 package publisher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -185,5 +187,31 @@ func TestWhatWasReceivedReachesRedisAlsoAtTheEnd(t *testing.T) {
 	stop()
 	if got := to.paths(); len(got) != 3 || got[0] != "first" {
 		t.Errorf("published %q, want all three in their order", got)
+	}
+}
+
+func TestARefusedMessageCostsOneBoundedEscapedLineThatShowsIt(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/etc", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("é", 2000)
+	for _, tt := range []struct{ text, said string }{
+		{"/elsewhere", "said=/elsewhere\n"},
+		{"link/passwd", "said=link/passwd\n"},
+		{"../a\nb\x1b[31m", `said="../a\nb\x1b[31m"` + "\n"},
+		{"a\xff/../b", `said="a�/../b"` + "\n"},
+		{"{", "said={\n"},
+		{"/" + long, `said="/` + long[:198] + `…"` + "\n"},
+		{`{"scope":"` + long + `"}`, `said="{\"scope\":\"`},
+		{`{"paths":["` + strings.Repeat(`../x","link/y","`, 200) + `good"]}`, `and 397 more`},
+	} {
+		var log bytes.Buffer
+		console := zerolog.New(zerolog.ConsoleWriter{Out: &log, NoColor: true, PartsOrder: []string{"level", "message"}})
+		NewRelay(RelayConfig{Source: root, Log: console}).read(tt.text)
+		line := log.String()
+		if strings.Count(line, "\n") != 1 || len(line) > 2000 || !strings.HasPrefix(line, "WRN refused ") || !strings.Contains(line, tt.said) {
+			t.Errorf("%.40q… costs the line %.2000q, want one with %q", tt.text, line, tt.said)
+		}
 	}
 }
