@@ -3,7 +3,7 @@
 // [Publisher] writes: what Publish returned without an error for is in Redis.
 // [Relay] listens to the channel of the old system's PUBLISH and turns each
 // message into events at once. A message that nobody listened for is lost by
-// Redis without a word, so the relay reports every reconnect as a gap.
+// Redis without a word, so the relay reports each subscription as a gap.
 package publisher
 
 import (

@@ -32,8 +32,8 @@ type RelayConfig struct {
 	Publisher interface {
 		Publish(ctx context.Context, events ...fastsync.Event) error
 	}
-	// Gap is called for every subscription after the first: messages
-	// published in between are lost, so the caller has to catch up.
+	// Gap is called for every subscription, the first too: what was published
+	// before it was heard by nobody, so the caller has to catch up.
 	Gap func()
 	Log zerolog.Logger
 }
@@ -158,9 +158,9 @@ func (r *Relay) take(got any, box *held, subscribed *bool) {
 	case *redis.Subscription:
 		if *subscribed {
 			r.cfg.Log.Warn().Str("channel", r.cfg.Channel).Msg("the relay was away; what was published meanwhile is looked for")
-			r.cfg.Gap()
 		}
 		*subscribed = true
+		r.cfg.Gap()
 	case *redis.Message:
 		box.events = append(box.events, r.read(m.Payload)...)
 		if len(box.events) > maxHeld {

@@ -104,6 +104,7 @@ func relaying(t *testing.T, client *redis.Client, to *sink, source string) (gaps
 		n, err := client.PubSubNumSub(context.Background(), "new_files").Result()
 		return err == nil && n["new_files"] == 1
 	})
+	<-gaps // nobody heard what was published before
 	return gaps, r, stop
 }
 

@@ -33,6 +33,10 @@ type agentState struct {
 
 const agentBeat = 2 * time.Second
 
+// relayWait is how long the first catch-up waits for the relay to listen, so
+// that no published path falls between the two.
+const relayWait = 2 * time.Second
+
 func realDir(dir string) (string, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -81,8 +85,17 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 	if err != nil {
 		return nil // only the end of ctx stops it
 	}
+	if since.IsZero() {
+		since = time.Now() // the first start: every target is new, so each is swept
+	}
 	select {
 	case <-w.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case <-gaps: // the relay listens
+	case <-time.After(relayWait): // catches up once more when it does
 	case <-ctx.Done():
 		return nil
 	}
@@ -100,9 +113,6 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		if s.cfg.Watch == "off" {
 			since = begun // else the watcher's checkpoint says, which waits for open files
 		}
-	}
-	if since.IsZero() {
-		since = time.Now() // the first start: every target is new, so each is swept
 	}
 	catchUp()
 	tick := time.NewTicker(agentBeat)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,6 +44,7 @@ func TestEndToEnd(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"same":       same,
+			"settled":    settled,
 			"port":       portCmd,
 			"sshd":       sshdCmd,
 			"daemon":     daemonCmd,
@@ -84,4 +86,38 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(50 * time.Millisecond) // a poll, bounded by the deadline
 	}
 	ts.Fatalf("%s", fmt.Sprintf("after 30 s %s and %s still differ:\n%s", args[0], args[1], out))
+}
+
+// settled waits until a fastsync that was started for the first time has caught
+// up, which means that it hears the channel, and swept, and nothing is under
+// way. Its arguments go to `fastsync status`.
+func settled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: settled [FLAG...]")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	var out []byte
+	for time.Now().Before(deadline) {
+		cmd := exec.Command("fastsync", append([]string{"status", "--json"}, args...)...)
+		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"))
+		var err error
+		var st status
+		if out, err = cmd.Output(); err == nil && json.Unmarshal(out, &st) == nil && quiet(st) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // a poll, bounded by the deadline
+	}
+	ts.Fatalf("after 20 s still not settled: %s", out)
+}
+
+func quiet(st status) bool {
+	if st.Agent == nil || st.Agent.CaughtUp.IsZero() || len(st.Targets) == 0 {
+		return false
+	}
+	for _, t := range st.Targets {
+		if !t.Live || t.LagEvents > 0 || t.Waiting > 0 || t.Sweep.Running || t.Sweep.Finished.IsZero() {
+			return false
+		}
+	}
+	return true
 }
