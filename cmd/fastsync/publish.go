@@ -30,8 +30,13 @@ func newPublish() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish PATH...",
 		Short: "Say that paths changed, and wait until every live target has them",
-		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, paths []string) error {
+			if len(paths) == 0 {
+				return errors.New("which path changed? type fastsync publish PATH..., each absolute or relative to the source")
+			}
+			if timeout <= 0 {
+				return fmt.Errorf("--timeout %s: give a time to wait, such as 30s", timeout)
+			}
 			if err := cfg.load(cmd); err != nil {
 				return err
 			}

@@ -22,15 +22,15 @@ import (
 )
 
 func newRun() *cobra.Command {
-	return newService("run", "Watch the root and ship to every target, in one process", true, true)
+	return newService("run", "Watch the root and ship to every target, in one process", "fastsync run --source DIR --target DEST", true, true)
 }
 
 func newAgent() *cobra.Command {
-	return newService("agent", "Only notice changes and put them into Redis (needs --redis)", true, false)
+	return newService("agent", "Only notice changes and put them into Redis (needs --redis)", "fastsync agent --source DIR --redis URL", true, false)
 }
 
 func newSubscribe() *cobra.Command {
-	return newService("subscribe", "Only ship what is in Redis to the targets (needs --redis)", false, true)
+	return newService("subscribe", "Only ship what is in Redis to the targets (needs --redis)", "fastsync subscribe --source DIR --target DEST --redis URL", false, true)
 }
 
 // service is one process with an agent, subscribers, or both.
@@ -47,10 +47,10 @@ type service struct {
 	subscribers bool
 }
 
-func newService(use, short string, agent, subscribers bool) *cobra.Command {
+func newService(use, short, usage string, agent, subscribers bool) *cobra.Command {
 	s := &service{agent: agent, subscribers: subscribers}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
+		Use: use, Short: short, Args: noArgs(usage),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := once(s.cfg.load(cmd), s.prepare()); err != nil {
 				return err

@@ -43,7 +43,7 @@ func newStatus() *cobra.Command {
 	var cfg config
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show what each target has, what is late, and what is wrong", Args: cobra.NoArgs,
+		Use: "status", Short: "Show what each target has, what is late, and what is wrong", Args: noArgs("fastsync status, with --name NAME for another root"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.load(cmd); err != nil {
 				return err
@@ -60,15 +60,26 @@ func newStatus() *cobra.Command {
 			if asJSON {
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
-				return e.Encode(st)
+				if err := e.Encode(st); err != nil {
+					return err
+				}
+			} else {
+				printStatus(cmd.OutOrStdout(), st, time.Now())
 			}
-			printStatus(cmd.OutOrStdout(), st, time.Now())
-			return nil
+			return running(st, time.Now())
 		},
 	}
 	cfg.addRedisFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// running returns an error when neither an agent nor a target is live.
+func running(st status, now time.Time) error {
+	if st.Agent != nil && now.Sub(st.Agent.Heartbeat) <= alive || slices.ContainsFunc(st.Targets, func(t targetStatus) bool { return t.Live }) {
+		return nil
+	}
+	return fmt.Errorf("nothing runs as --name %s with this Redis; start fastsync run, or give --name and --redis as they were given there", st.Root)
 }
 
 func readStatus(ctx context.Context, client redis.UniversalClient, name string) (status, error) {

@@ -24,7 +24,7 @@ func newSweep() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Compare the root with each target now, repair what differs, and compare that again",
-		Args:  cobra.NoArgs,
+		Args:  noArgs("fastsync sweep, with --target NAME for one target"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.load(cmd); err != nil {
 				return err
