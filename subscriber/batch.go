@@ -51,6 +51,9 @@ func (b *batcher) add(it *item) {
 		if it.due.Before(old.due) {
 			old.due = it.due
 		}
+		if it.since.Before(old.since) {
+			old.since = it.since
+		}
 		return
 	}
 	b.waiting[it.change] = it

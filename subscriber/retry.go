@@ -9,7 +9,9 @@ import (
 
 // Bounds of the backoff, doubled at each try.
 const (
-	againFirst, againMost         = 50 * time.Millisecond, 2 * time.Second // the file was still being written
+	againFirst, againMost         = 50 * time.Millisecond, 2 * time.Second // the file changed during the run
+	againFor                      = time.Minute                            // in all, then the path is listed as failed
+	restlessMost                  = 30 * time.Second                       // and tried so often
 	pathFirst, pathMost           = 5 * time.Second, 10 * time.Minute      // one path is refused
 	transientFirst, transientMost = 500 * time.Millisecond, 30 * time.Second
 	fullFirst, fullMost           = 5 * time.Second, 2 * time.Minute

@@ -60,9 +60,11 @@ func (l *loop) sort(r result, now time.Time) sorted {
 		switch {
 		case bad:
 			s.failed[it] = reason
-		case again[it.change]:
+		case again[it.change] && !l.restless(it, now):
 			it.tries++
 			l.again(it, now, delay(againFirst, againMost, it.tries))
+		case again[it.change]:
+			s.failed[it] = restless
 		case held[it.change]:
 			l.held[it.key()] = true
 			s.failed[it] = "deletion held: more deletions than --max-delete; look, then let them through with `fastsync sweep --release --target " + l.cfg.Target + "`"
@@ -72,6 +74,15 @@ func (l *loop) sort(r result, now time.Time) sorted {
 	}
 	l.sortBelow(why, r.batch, &s, now)
 	return s
+}
+
+// restless is why a path fails whose file never stood still for one run.
+const restless = "its file changed during every run for a minute; it ships once the file rests for the time of a run"
+
+// restless tells whether an item went round for so long that nothing may wait
+// for it any more: no sweep, no ref, no event.
+func (l *loop) restless(it *item, now time.Time) bool {
+	return now.Sub(it.since) > againFor || l.retry[it.key()].Why == restless
 }
 
 // sortBelow takes in the failures that no item of the batch names: paths
@@ -169,7 +180,11 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		if l.held[it.key()] {
 			continue // an operator decides
 		}
-		l.again(&item{change: it.key(), since: now, tries: f.Tries}, now, delay(pathFirst, pathMost, f.Tries))
+		most := pathMost
+		if why == restless {
+			most = restlessMost
+		}
+		l.again(&item{change: it.key(), since: now, tries: f.Tries}, now, delay(pathFirst, most, f.Tries))
 	}
 }
 

@@ -44,6 +44,7 @@ type target struct {
 	took    time.Duration // by one run
 	syncErr error
 	refuse  map[string]string // path → reason
+	again   string            // this path changes during each run
 	drift   []string          // found by the next comparison of the whole root
 	cmpErr  error
 }
@@ -73,6 +74,9 @@ func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Ou
 	r := run{at: time.Since(x.begun)}
 	for _, c := range changes {
 		r.paths = append(r.paths, c.Path)
+		if c.Path == x.again {
+			out.Again = append(out.Again, c)
+		}
 		if why := x.refuse[c.Path]; why != "" {
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: why})
 		}
