@@ -42,6 +42,10 @@ func daemon(s string) bool {
 	return found && !strings.Contains(host+before, "/") && host+before != ""
 }
 
+// partialDir is where a target keeps the beginning of a file whose transfer was
+// cut, beside the file, for the next run to go on from.
+const partialDir = ".fastsync-partial"
+
 // common are the arguments of every run, up to the operands.
 func (r *Rsyncer) common() []string {
 	args := []string{
@@ -49,7 +53,7 @@ func (r *Rsyncer) common() []string {
 		"--modify-window=-1", // else a rewrite of equal size within a second is never copied
 		"--out-format=" + format + "%i %n", "--8-bit-output",
 		"--timeout=60", // no guard by itself, but it turns keepalives on
-		"--partial-dir=.fastsync-partial", "--mkpath",
+		"--partial-dir=" + partialDir, "--mkpath",
 	}
 	end := r.target
 	if r.pull {

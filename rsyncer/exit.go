@@ -38,6 +38,62 @@ var advice = map[int]struct {
 	255: {fastsync.Transient, "ssh failed: check the host's address, its key in known_hosts and your key"},
 }
 
+// known are messages that tell more than the exit code, which for a remote shell
+// that ends early is 12 or 255, as chance has it. An errno ends a message of
+// rsync's own; a part may be anywhere, but not in a run whose messages name
+// paths: no file's name may pass for a fault of the target.
+var known = []struct {
+	errno, part string
+	class       fastsync.Class
+	what        string
+}{
+	{"No space left on device (28)", "", fastsync.Full, "the target has no room: make some there"},
+	{"Disk quota exceeded (122)", "", fastsync.Full, "the target has no room: raise its quota"},
+	{"Read-only file system (30)", "", fastsync.Full, "the target's disk is mounted read-only: look for a fault of the disk there, and mount it for writing"},
+	{"", "ERROR: module is read only", fastsync.Person, "the rsync daemon's module is read-only: set `read only = no` for it in the daemon's rsyncd.conf"},
+	{"", "@ERROR: Unknown module", fastsync.Person, "the rsync daemon has no such module: correct the target's name, or add the module to the daemon's rsyncd.conf"},
+	{"", "@ERROR: auth failed on module", fastsync.Person, "the rsync daemon refuses the password: check RSYNC_PASSWORD or the daemon's secrets file"},
+	{"", "@ERROR: max connections", fastsync.Transient, "the rsync daemon has all the connections that it allows: raise `max connections` in its rsyncd.conf"},
+	{"", ": Permission denied (", fastsync.Person, "the host refuses the login: put the public key of fastsync's user into authorized_keys there, or name the right key in --rsh"},
+	{"", "Host key verification failed.", fastsync.Person, "the host's key is not known, or another than before: make sure that it is the right host, then put its key into known_hosts with ssh-keyscan"},
+	{"", "ssh: Could not resolve hostname", fastsync.Transient, "the host's name is not known: correct the target, or look at the name server"},
+	{"", "ssh: connect to host", fastsync.Transient, "the host does not answer: check that it is up, that its sshd runs and that no firewall is between"},
+	{"", "rsync: command not found", fastsync.Person, "the host has no rsync: install it there"},
+	{"", "rsync: not found", fastsync.Person, "the host has no rsync: install it there"},
+}
+
+// recognise finds what is known of the messages of a run: a fault of the whole
+// run, not of a path.
+func recognise(res result) (class fastsync.Class, what, note string) {
+	for _, n := range res.notes {
+		if summary(n) || echo(n) {
+			continue
+		}
+		for _, k := range known {
+			own := strings.HasPrefix(n, "rsync: ")
+			if k.errno != "" && own && strings.HasSuffix(n, k.errno) ||
+				k.part != "" && !own && res.code != exitPartial && strings.Contains(n, k.part) {
+				return k.class, k.what, n
+			}
+		}
+	}
+	return 0, "", ""
+}
+
+// echo tells whether a message only says that the other side has gone; why is
+// in another one.
+func echo(note string) bool {
+	if !strings.HasPrefix(note, "rsync: ") {
+		return false
+	}
+	for _, part := range []string{"connection unexpectedly closed", "Broken pipe (32)", "Connection reset by peer (104)"} {
+		if strings.Contains(note, part) {
+			return true
+		}
+	}
+	return false
+}
+
 // fault is a run that failed before rsync could say anything.
 func (r *Rsyncer) fault(class fastsync.Class, what string, err error) error {
 	text := fmt.Sprintf("sync to %s: %s", r.cfg.Name, what)
@@ -58,25 +114,26 @@ func (r *Rsyncer) judge(ctx context.Context, res result) error {
 	case res.err != nil && res.code < 0:
 		return r.fault(fastsync.Transient, "rsync was killed: check the host's memory and who ended it", res.err)
 	}
-	full := noRoom(res.notes)
 	switch res.code {
 	case exitOK, exitVanished, exitMaxDeletes:
 		return nil
-	case exitPartial:
-		if full == "" {
-			return nil
-		}
-		return r.exitError(fastsync.Full, res, "the target has no room: make some there", full)
 	}
-	known, ok := advice[res.code]
+	if class, what, note := recognise(res); what != "" {
+		text := fmt.Sprintf("sync to %s: %s (%s)", r.cfg.Name, what, note)
+		return &fastsync.RunError{Class: class, Code: res.code, What: text, Err: res.err}
+	}
+	if res.code == exitPartial {
+		return nil
+	}
+	code, ok := advice[res.code]
 	if !ok {
-		known.class, known.what = fastsync.Transient, "rsync failed: see its message"
+		code.class, code.what = fastsync.Transient, "rsync failed: see its message"
 	}
 	last := cause(res.notes)
 	if res.err != nil {
 		last = res.err.Error()
 	}
-	return r.exitError(known.class, res, known.what, last)
+	return r.exitError(code.class, res, code.what, last)
 }
 
 func (r *Rsyncer) exitError(class fastsync.Class, res result, what, last string) error {
@@ -87,32 +144,21 @@ func (r *Rsyncer) exitError(class fastsync.Class, res result, what, last string)
 	return &fastsync.RunError{Class: class, Code: res.code, What: text + ")", Err: res.err}
 }
 
-// noRoom returns the message about a full disk or quota, if there is one.
-func noRoom(notes []string) string {
-	for _, n := range notes {
-		if strings.Contains(n, "No space left on device") || strings.Contains(n, "Disk quota exceeded") {
-			return n
-		}
-	}
-	return ""
-}
-
 // summary tells whether a message only repeats the exit code.
 func summary(note string) bool {
 	return strings.HasPrefix(note, "rsync error:") || strings.HasPrefix(note, "rsync warning:")
 }
 
-// cause is the last message that says more than the exit code does.
+// cause is the last message that says more than the exit code does, else the
+// last.
 func cause(notes []string) string {
-	for i := len(notes) - 1; i >= 0; i-- {
-		if !summary(notes[i]) {
-			return notes[i]
+	last := ""
+	for _, n := range notes {
+		if last == "" || !summary(n) && !echo(n) {
+			last = n
 		}
 	}
-	if len(notes) > 0 {
-		return notes[len(notes)-1]
-	}
-	return ""
+	return last
 }
 
 // reason is the message about path, or else the run's last.

@@ -94,21 +94,62 @@ func TestExitCodes(t *testing.T) { // fact 13
 			t.Errorf("%d: %v", code, err)
 		}
 	}
+}
+
+// The message that says why is shown, with what to do, whatever the exit code
+// and the complaints around it.
+func TestKnownMessages(t *testing.T) { // fact 13
+	echo := "rsync: connection unexpectedly closed (0 bytes received so far) [sender]"
+	for name, c := range map[string]struct {
+		says  []string
+		code  int
+		class fastsync.Class
+		want  string
+	}{
+		"no inodes":    {[]string{`rsync: mkstemp "/x": No space left on device (28)`}, 23, fastsync.Full, "make some there"},
+		"read-only":    {[]string{`rsync: [receiver] mkstemp "/x" failed: Read-only file system (30)`}, 23, fastsync.Full, "mounted read-only"},
+		"login":        {[]string{"Warning: Permanently added 'h' to the list of known hosts.", "u@h: Permission denied (publickey).", echo}, 12, fastsync.Person, "(u@h: Permission denied (publickey).)"},
+		"host key":     {[]string{"Host key verification failed.", echo}, 255, fastsync.Person, "known_hosts"},
+		"host down":    {[]string{"ssh: connect to host h port 22: No route to host", echo}, 255, fastsync.Transient, "firewall"},
+		"locked":       {[]string{"ERROR: module is read only", "rsync: [sender] read error: Connection reset by peer (104)"}, 1, fastsync.Person, "read only = no"},
+		"no rsync":     {[]string{"bash: line 1: rsync: command not found", echo}, 12, fastsync.Person, "install it there"},
+		"unknown":      {[]string{"the ship has sunk", echo, "rsync error: x"}, 12, fastsync.Transient, "the ship has sunk"},
+		"only an echo": {[]string{echo, "rsync error: x"}, 12, fastsync.Transient, "check the network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := setup(t)
+			cfg.RsyncPath = script(t, `cat >&2 <<"."`+"\n"+strings.Join(c.says, "\n")+"\n.\nexit "+strconv.Itoa(c.code))
+			_, err := open(t, cfg).Sync(context.Background(), entry("keep"))
+			if err == nil || fastsync.ClassOf(err) != c.class || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// A file's name is no message: one path fails, not the target.
+func TestANameIsNoMessage(t *testing.T) {
 	cfg := setup(t)
-	cfg.RsyncPath = script(t, `echo 'rsync: mkstemp "/x": No space left on device (28)' >&2; exit 23`)
-	if _, err := open(t, cfg).Sync(context.Background(), entry("keep")); fastsync.ClassOf(err) != fastsync.Full {
-		t.Errorf("no inodes: %v", err)
+	for _, name := range []string{"No space left on device (28)", "x: Permission denied (publickey).", "ERROR: module is read only"} {
+		write(t, cfg.Source, name, "x")
+		write(t, cfg.Target, name+"/in the way", "x")
+	}
+	out, err := open(t, cfg).Sync(context.Background(), entry("No space left on device (28)", "x: Permission denied (publickey).", "ERROR: module is read only"))
+	if err != nil || len(out.Failed) != 3 {
+		t.Errorf("%+v, %v", out, err)
 	}
 }
 
 func TestEnvironmentIsScrubbed(t *testing.T) { // fact 15
 	t.Setenv("RSYNC_RSH", "false")
 	t.Setenv("RSYNC_PARTIAL_DIR", "x")
+	t.Setenv("RSYNC_PASSWORD", "of a daemon")
 	cfg := setup(t)
 	seen := filepath.Join(t.TempDir(), "env")
 	cfg.RsyncPath = script(t, `env > `+seen+`; exec rsync "$@"`)
 	clean(t, ship(t, open(t, cfg), entry("keep")))
-	if env := read("/", seen); strings.Contains(env, "RSYNC_") || !strings.Contains(env, "LC_ALL=C") {
+	if env := read("/", seen); strings.Contains(env, "RSYNC_RSH") || strings.Contains(env, "RSYNC_PARTIAL_DIR") ||
+		!strings.Contains(env, "RSYNC_PASSWORD=of a daemon") || !strings.Contains(env, "LC_ALL=C") {
 		t.Error(env)
 	}
 }

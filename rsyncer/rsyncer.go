@@ -45,7 +45,7 @@ type Config struct {
 	Filter *filter.Filter
 	// Stall is how long a run may go on without progress; 0 means 60 s.
 	Stall time.Duration
-	// Grace is how long a run may take to end after SIGTERM; 0 means 5 s.
+	// Grace is how long a run may take to end after SIGTERM; 0 means 2 s.
 	Grace time.Duration
 	// RsyncPath is the local rsync; empty means the one in PATH.
 	RsyncPath string
@@ -123,7 +123,7 @@ func (r *Rsyncer) setDefaults() {
 		c.Stall = 60 * time.Second
 	}
 	if c.Grace <= 0 {
-		c.Grace = 5 * time.Second
+		c.Grace = 2 * time.Second
 	}
 	if c.RsyncPath == "" {
 		c.RsyncPath = "rsync"
@@ -192,8 +192,24 @@ func (r *Rsyncer) Sync(ctx context.Context, changes []fastsync.Change) (fastsync
 	}
 	for _, g := range groups {
 		if err := r.ship(ctx, &s, g); err != nil {
+			if fastsync.ClassOf(err) == fastsync.Full {
+				r.makeRoom(ctx)
+			}
 			return s.outcome, err
 		}
 	}
 	return s.outcome, nil
+}
+
+// makeRoom removes what interrupted runs left for the next one to go on from:
+// on a full target it would take the room for good. It walks the whole root.
+func (r *Rsyncer) makeRoom(ctx context.Context) {
+	args := []string{
+		"-r", "--existing", "--ignore-existing", "--delete", "--ignore-errors",
+		"--filter=R " + partialDir + "/***", "--filter=P *", // nothing else is deleted
+	}
+	res := r.run(ctx, r.operands(append(args, r.common()...)), nil, func(item) {})
+	if err := r.judge(ctx, res); err != nil {
+		r.cfg.Log.Debug().Err(err).Msg("could not remove parts of files at the target")
+	}
 }

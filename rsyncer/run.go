@@ -36,6 +36,7 @@ func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found fu
 	var ticks atomic.Int64 // lines seen: read by the watchdog
 	res := result{}
 	note := func(line string) {
+		line = strings.TrimSuffix(line, "\r") // as ssh ends its own
 		if line != "" && len(res.notes) < maxNotes {
 			res.notes = append(res.notes, unescape(line))
 		}
@@ -119,7 +120,7 @@ func bytesRead(pid int) (int64, bool) {
 // what a run does, and messages are in English for the parser.
 func environment() []string {
 	env := []string{"LC_ALL=C"}
-	for _, key := range []string{"PATH", "HOME", "USER", "SSH_AUTH_SOCK"} {
+	for _, key := range []string{"PATH", "HOME", "USER", "SSH_AUTH_SOCK", "RSYNC_PASSWORD"} {
 		if value, ok := os.LookupEnv(key); ok {
 			env = append(env, key+"="+value)
 		}

@@ -14,7 +14,7 @@ func TestAFileThatNeverRestsIsListedAndShipsOnceItDoes(t *testing.T) {
 	x.again, x.drift, x.took = "log.txt", []string{"log.txt"}, 150*time.Millisecond
 	inBubble(t, Config{}, x, func(l *loop) {
 		l.orders <- "sweep 1"
-		after(0) // it found the drift before the first event
+		after(0)        // it found the drift before the first event
 		for range 800 { // its writer closes it more often than a run ends
 			l.entries <- []redis.XMessage{event("1-1", "log.txt")}
 			after(100 * time.Millisecond)

@@ -196,6 +196,9 @@ func (l *loop) failedRun(r result, now time.Time) {
 	}
 	if l.state.Why != r.err.Error() {
 		l.state.Why = r.err.Error()
+		if l.state.SweepFault == l.state.Why {
+			return // the sweep has told it
+		}
 		l.log.Error().Err(r.err).Int("paths", len(r.batch)).Time("again", l.notUntil).Msg("the target takes nothing; trying again")
 	}
 }

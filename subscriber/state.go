@@ -11,6 +11,8 @@ type State struct {
 	Health string `json:"health"`
 	// Why says what keeps Health from ok, and what to do.
 	Why string `json:"why,omitempty"`
+	// NextTry is when a failing target is tried again, zero for one that is not.
+	NextTry time.Time `json:"next_try,omitzero"`
 	// Heartbeat is written every few seconds; older than 30 s means that
 	// nobody serves the target.
 	Heartbeat    time.Time `json:"heartbeat"`

@@ -112,7 +112,9 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	if s.wanted == "" {
 		return
 	}
-	l.log.Info().Str("reason", s.wanted).Bool("dry_run", s.dryRun).Msg("sweep begins")
+	if s.failures == 0 { // else it is told when it can compare again
+		l.log.Info().Str("reason", s.wanted).Bool("dry_run", s.dryRun).Msg("sweep begins")
+	}
 	l.state.Sweep = Sweep{Running: true, DryRun: s.dryRun, ID: s.id, Started: now, Finished: sweep.Finished}
 	s.wanted, s.id, s.more = "", "", false
 	s.recent, s.repairs, s.settledRepairs = map[string]bool{}, map[fastsync.Change]bool{}, nil
@@ -187,7 +189,7 @@ func (l *loop) compared(err error, now time.Time) {
 		l.state.SweepFault = err.Error()
 		s.checking, s.recent, s.repairs = false, nil, nil
 		s.want("the last sweep failed")
-		if s.failures == 1 {
+		if s.failures == 1 && l.state.Why != err.Error() { // a batch has told it
 			l.log.Error().Err(err).Time("again", s.notUntil).Msg("the sweep could not compare; trying again")
 		}
 	case s.checking || sweep.DryRun:

@@ -15,6 +15,7 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 	}
 	st := &l.state
 	st.Heartbeat, st.Waiting, st.Failed = now, l.batch.len(), len(l.retry)
+	st.NextTry = l.notUntil // zero while runs succeed
 	st.OldestAt, st.Held = time.Time{}, nil
 	if len(l.batch.order) > 0 {
 		st.OldestAt = l.batch.order[0].since

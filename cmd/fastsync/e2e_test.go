@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,11 +42,19 @@ func TestEndToEnd(t *testing.T) {
 			env.Setenv("SOCK", filepath.Join(state, "redis.sock"))
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"same":       same,
 			"settled":    settled,
 			"port":       portCmd,
+			"noprocess":  noProcess,
+			"smalldisk":  smallDisk,
 			"sshd":       sshdCmd,
 			"daemon":     daemonCmd,
 		},
@@ -120,4 +129,21 @@ func quiet(st status) bool {
 		}
 	}
 	return true
+}
+
+// noProcess fails if any process works in the script's directory: what fastsync
+// starts inherits its working directory.
+func noProcess(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: noprocess")
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	ts.Check(err)
+	work := ts.Getenv("WORK")
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, work) {
+			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline")) // gone meanwhile: empty
+			ts.Fatalf("left behind: %s: %q", link, cmdline)
+		}
+	}
 }

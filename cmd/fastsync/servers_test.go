@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // portCmd is the script command `port VAR`: a free port of loopback in $VAR.
@@ -80,4 +81,15 @@ func serve(ts *testscript.TestScript, port int, name string, args ...string) {
 			ts.Fatalf("%s does not listen: %v", name, err)
 		}
 	}
+}
+
+// smallDisk is the script command `smalldisk FOLDER`: a disk of 256 kB there
+// until the script ends.
+func smallDisk(ts *testscript.TestScript, _ bool, args []string) {
+	folder := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(folder, 0o755))
+	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, "size=256k"); err != nil {
+		ts.Fatalf("mount: %v; this script needs root: use [root]", err)
+	}
+	ts.Defer(func() { _ = unix.Unmount(folder, unix.MNT_DETACH) })
 }

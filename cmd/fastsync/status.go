@@ -172,53 +172,65 @@ func readFailed(ctx context.Context, client redis.UniversalClient, keys fastsync
 func printStatus(w io.Writer, st status, now time.Time) {
 	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	p("%s", verdict(st, now))
-	switch a := st.Agent; {
-	case a == nil:
+	printAgent(p, st, now)
+	for _, t := range st.Targets {
+		printTarget(p, t, now)
+	}
+}
+
+func printAgent(p func(string, ...any), st status, now time.Time) {
+	a := st.Agent
+	if a == nil {
 		p("agent     %s: none has run yet", st.Root)
-	case now.Sub(a.Heartbeat) > alive:
+		return
+	}
+	if now.Sub(a.Heartbeat) > alive {
 		p("agent     %s: GONE since %s; start it again", a.Source, ago(now, a.Heartbeat))
-	default:
+	} else {
 		p("agent     %s: watch %s, %d directories, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused, a.Version)
 	}
-	if a := st.Agent; a != nil {
-		p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
-	}
-	if a := st.Agent; a != nil && a.Watch.RootError != "" {
+	p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
+	if a.Watch.RootError != "" {
 		p("          %s", a.Watch.RootError)
 	}
-	if a := st.Agent; a != nil && a.Watch.Unwatched > 0 {
+	if a.Watch.Unwatched > 0 {
 		p("          %d directories are not watched: %s", a.Watch.Unwatched, a.Watch.Reason)
 	}
-	for _, t := range st.Targets {
-		health := strings.ToUpper(t.Health)
-		if !t.Live {
-			health = "GONE since " + ago(now, t.Heartbeat) + "; start its subscriber again"
-		}
-		p("target    %s → %s: %s", t.Target, t.Destination, health)
-		p("          lag %d events, %.1f s; last delivery %s; %d delivered", t.LagEvents, t.LagSeconds, ago(now, t.LastDelivery), t.Delivered)
-		if t.Sweep.Finished.IsZero() {
-			p("          no sweep has finished yet: that the target equals the root is not proved")
-		} else {
-			p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
-		}
-		if t.Why != "" {
-			p("          why: %s", t.Why)
-		}
-		if t.SweepFault != "" {
-			p("          the sweep cannot compare: %s", t.SweepFault)
-		}
-		if t.Gap != "" {
-			p("          gap: %s; a sweep will close it", t.Gap)
-		}
-		if len(t.Held) > 0 {
-			p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", len(t.Held), t.Held[0], t.Target)
-		}
-		for _, f := range t.Paths[:min(len(t.Paths), 20)] {
-			p("          failed %q: %s (%d tries since %s)", f.Path, f.Why, f.Tries, ago(now, f.Since))
-		}
-		if len(t.Paths) > 20 {
-			p("          and %d more failed paths; see --json", len(t.Paths)-20)
-		}
+}
+
+// printTarget puts what is wrong first, then the figures.
+func printTarget(p func(string, ...any), t targetStatus, now time.Time) {
+	health := strings.ToUpper(t.Health)
+	if !t.Live {
+		health = "GONE since " + ago(now, t.Heartbeat) + "; start its subscriber again"
+	}
+	p("target    %s → %s: %s", t.Target, t.Destination, health)
+	if t.Why != "" {
+		p("          why: %s", t.Why)
+	}
+	if wait := t.NextTry.Sub(now); wait > 0 {
+		p("          next try in %s; it heals by itself once the cause is gone", (wait + time.Second/2).Round(time.Second))
+	}
+	if t.SweepFault != "" && t.SweepFault != t.Why {
+		p("          the sweep cannot compare: %s", t.SweepFault)
+	}
+	if t.Gap != "" {
+		p("          gap: %s; a sweep will close it", t.Gap)
+	}
+	p("          lag %d events, %.1f s; last delivery %s; %d delivered", t.LagEvents, t.LagSeconds, ago(now, t.LastDelivery), t.Delivered)
+	if t.Sweep.Finished.IsZero() {
+		p("          no sweep has finished yet: that the target equals the root is not proved")
+	} else {
+		p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
+	}
+	if len(t.Held) > 0 {
+		p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", len(t.Held), t.Held[0], t.Target)
+	}
+	for _, f := range t.Paths[:min(len(t.Paths), 20)] {
+		p("          failed %q: %s (%d tries since %s)", f.Path, f.Why, f.Tries, ago(now, f.Since))
+	}
+	if len(t.Paths) > 20 {
+		p("          and %d more failed paths; see --json", len(t.Paths)-20)
 	}
 }
 
