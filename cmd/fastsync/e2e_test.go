@@ -12,10 +12,25 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"fastsync": func() { os.Exit(run()) }})
+	testscript.Main(leakless{m}, map[string]func(){"fastsync": func() { os.Exit(unlessLeaks(run())) }})
+}
+
+// leakless runs the tests and then looks for goroutines that they left.
+type leakless struct{ *testing.M }
+
+func (m leakless) Run() int { return unlessLeaks(m.M.Run()) }
+
+// unlessLeaks makes the exit code 99 where goroutines are left.
+func unlessLeaks(code int) int {
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	return code
 }
 
 // TestEndToEnd runs what a user types, with the real redis-server and rsync.
