@@ -51,12 +51,8 @@ func realDir(dir string) (string, error) {
 func (s *service) runAgent(ctx context.Context) error {
 	keys := fastsync.NewKeys(s.cfg.Name)
 	pub := publisher.New(publisher.Config{Redis: s.redis, Keys: keys, Log: s.log})
-	mode := s.cfg.Watch
-	if mode == "auto" {
-		mode = "fsnotify"
-	}
 	w, err := watcher.New(watcher.Config{
-		Root: s.cfg.Source, Publisher: pub, Excluded: s.filter.Excluded, Mode: mode, Log: s.log,
+		Root: s.cfg.Source, Publisher: pub, Excluded: s.filter.Excluded, Mode: s.mode(), Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -136,6 +132,14 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 			}
 		}
 	}
+}
+
+// mode is the kind of watch that --watch means.
+func (s *service) mode() string {
+	if s.cfg.Watch == "auto" {
+		return "fsnotify"
+	}
+	return s.cfg.Watch
 }
 
 // chosen says why the watch mode is what it is.

@@ -19,6 +19,7 @@ import (
 	"github.com/fastsync/fastsync/internal/redisserver"
 	"github.com/fastsync/fastsync/rsyncer"
 	"github.com/fastsync/fastsync/subscriber"
+	"github.com/fastsync/fastsync/watcher"
 )
 
 func newRun() *cobra.Command {
@@ -193,6 +194,12 @@ func (s *service) leaveURL() error {
 }
 
 func (s *service) runParts(ctx context.Context) error {
+	if s.agent {
+		// Before anything can arrive anywhere, so that who publishes next finds the root.
+		s.beat(ctx, fastsync.NewKeys(s.cfg.Name), time.Time{}, agentState{
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watcher.Status{Mode: s.mode()}, Version: ownVersion(), Chosen: s.chosen(),
+		})
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	if s.agent {
 		g.Go(func() error { return s.runAgent(ctx) })
