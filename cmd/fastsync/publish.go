@@ -126,8 +126,11 @@ func (p *publishing) publish(ctx context.Context, paths []string) error {
 // source asks the agent where the root is, so that absolute paths work.
 func (p *publishing) source(ctx context.Context) (string, error) {
 	text, err := p.redis.HGet(ctx, p.keys.Agent(), "state").Result()
+	if errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("no agent has told where the root is, under %s; is fastsync running, and is --name the same?", p.keys.Agent())
+	}
 	if err != nil {
-		return "", fmt.Errorf("the agent has told nothing under %s: %w; is fastsync running, and is --name the same?", p.keys.Agent(), err)
+		return "", fmt.Errorf("ask redis where the root is: %w", err)
 	}
 	var state agentState
 	if err := json.Unmarshal([]byte(text), &state); err != nil {
