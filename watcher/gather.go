@@ -1,7 +1,6 @@
 package watcher
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -12,12 +11,6 @@ import (
 const (
 	// slowest is the longest pause between two probes of an open file.
 	slowest = time.Second
-	// burst is how long an event waits for others: the kernel tells creation
-	// and each write of one file within it, so that they become one event.
-	burst = 500 * time.Microsecond
-	// most is how many events are kept while the publisher does not take
-	// them, some 30 MB; more become a catch-up.
-	most = 100_000
 	// mostOpen is how many files may wait for their writers, some 30 MB; for
 	// more a catch-up looks when there is room again.
 	mostOpen = 100_000
@@ -36,12 +29,6 @@ type pending struct {
 	pause time.Duration
 	at    time.Time // of its last event
 	quiet bool      // the kernel does not tell: wait until due without an event
-}
-
-// waiting is an event that was not handed to the publisher.
-type waiting struct {
-	fastsync.Event
-	since time.Time // when its change was noticed first
 }
 
 // gatherer holds paths until their writers are done, and events until the
@@ -68,38 +55,6 @@ func newGatherer(w *Watcher, running *sync.WaitGroup) gatherer {
 		w: w, running: running, timer: timer, probing: map[string]*pending{},
 		ready: map[string]waiting{}, published: make(chan struct{}, 1),
 	}
-}
-
-// put makes an event ready. Of two for one path the wider scope stays.
-func (g *gatherer) put(p string, scope fastsync.Scope) { g.putSince(p, scope, time.Now()) }
-
-func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
-	if fastsync.CheckPath(p) != nil {
-		g.w.cfg.Log.Error().Str("path", p).Msg("a path is too long to be shipped; shorten it")
-		return
-	}
-	now := time.Now()
-	if old, ok := g.ready[p]; ok {
-		if width(old.Scope) > width(scope) {
-			scope = old.Scope
-		}
-		since = old.since
-	} else if len(g.ready) == 0 {
-		g.flushAt = now.Add(burst)
-	}
-	g.ready[p] = waiting{since: since, Event: fastsync.Event{
-		Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.Watch, At: now,
-	}}
-}
-
-func width(s fastsync.Scope) int {
-	switch s {
-	case fastsync.Tree:
-		return 2
-	case fastsync.Listing:
-		return 1
-	}
-	return 0
 }
 
 // touch notes a change of a regular file. The first one probes at once, later
@@ -224,55 +179,6 @@ func (g *gatherer) probeDue(now time.Time) {
 			g.probe(p, q, now)
 		}
 	}
-}
-
-// flush hands what is ready to the publisher if that is free. When too much
-// waits, it drops plain entries and returns since when a catch-up finds them.
-func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
-	if len(g.ready) > g.w.cfg.most {
-		missed = g.shed()
-		return missed, true
-	}
-	if g.flying || len(g.ready) == 0 || time.Now().Before(g.flushAt) {
-		return time.Time{}, false
-	}
-	events := make([]fastsync.Event, 0, len(g.ready))
-	g.flyingSince = time.Now()
-	for _, r := range g.ready {
-		events = append(events, r.Event)
-		if r.since.Before(g.flyingSince) {
-			g.flyingSince = r.since
-		}
-	}
-	g.ready, g.flushAt, g.flying = map[string]waiting{}, time.Time{}, true
-	g.running.Go(func() {
-		if err := g.w.cfg.Publisher.Publish(ctx, events...); err != nil {
-			return // ctx ended; the checkpoint stays before these events
-		}
-		g.published <- struct{}{}
-	})
-	return time.Time{}, false
-}
-
-// shed drops everything that waits. A catch-up cannot find what was moved in
-// as a tree, so those stay, unless they alone are too many.
-func (g *gatherer) shed() time.Time {
-	oldest := time.Now()
-	kept := map[string]waiting{}
-	for p, r := range g.ready {
-		if r.since.Before(oldest) {
-			oldest = r.since
-		}
-		if r.Scope == fastsync.Tree {
-			kept[p] = r
-		}
-	}
-	g.ready = kept
-	if len(kept) > g.w.cfg.most/2 {
-		g.ready = map[string]waiting{}
-		return time.Time{}
-	}
-	return oldest.Add(-margin)
 }
 
 // oldest is the earliest change that was not published, at most now.

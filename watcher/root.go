@@ -1,0 +1,46 @@
+package watcher
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// checkRoot notices a root that was removed, replaced or unmounted, which
+// inotify does not tell, and one that came back.
+func (l *loop) checkRoot() {
+	info, err := os.Lstat(l.w.cfg.Root)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no directory any more")
+	}
+	if err == nil && l.root != nil && os.SameFile(l.root, info) {
+		return
+	}
+	if err == nil {
+		// An empty directory in the root's place is most likely the mount point.
+		if entries, listErr := os.ReadDir(l.w.cfg.Root); listErr != nil || len(entries) == 0 {
+			err = errors.Join(errors.New("another, empty directory is in its place"), listErr)
+		}
+	}
+	if err != nil {
+		l.lost(err)
+		return
+	}
+	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
+	l.root, l.rootError = info, ""
+	l.tree.add(fastsync.Root)
+	l.tree.warn()
+	l.demand(time.Time{})
+}
+
+func (l *loop) lost(err error) {
+	if l.rootError != "" {
+		return
+	}
+	l.rootError = "the root is gone: " + err.Error()
+	l.w.cfg.Log.Error().Err(err).Str("root", l.w.cfg.Root).Msg("the root is gone; mount it or make it again, nothing is watched until then")
+	l.root = nil
+	l.tree.forget(fastsync.Root)
+}
