@@ -115,8 +115,11 @@ func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient,
 			return err
 		}
 		for _, st := range states {
+			if st.Target == name && time.Since(st.Heartbeat) > alive {
+				return fmt.Errorf("target %s: its subscriber has gone; start it again, and see fastsync status", name)
+			}
 			if st.Target != name || st.Sweep.ID != id {
-				continue
+				continue // it is obeyed when the running sweep is done
 			}
 			if st.Sweep.Running && st.Sweep.Err == "" {
 				show.step(st, time.Now())
