@@ -105,9 +105,17 @@ type Outcome struct {
 	Held []Change
 	// Kept are paths gone from the root that stay at the target, since deletes are off.
 	Kept int
+	// Cut says that a run ended early: the beginnings of files may lie at the
+	// target, in folders called [PartialDir].
+	Cut bool
 	// Deleted and Shipped count paths of the list, not files below them.
 	Deleted, Shipped int
 }
+
+// PartialDir is the name of the folders in which a target keeps the beginning
+// of a file whose transfer was cut, beside the file, for the next run to go on
+// from.
+const PartialDir = ".fastsync-partial"
 
 // Unread is a comparison that saw all but some places: what differs there is
 // not known, so it proves no equality.

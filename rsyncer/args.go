@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/fastsync/fastsync"
 )
 
 // kind is what a run does with the entries of its list.
@@ -42,18 +44,14 @@ func daemon(s string) bool {
 	return found && !strings.Contains(host+before, "/") && host+before != ""
 }
 
-// partialDir is where a target keeps the beginning of a file whose transfer was
-// cut, beside the file, for the next run to go on from.
-const partialDir = ".fastsync-partial"
-
 // common are the arguments of every run, up to the operands.
 func (r *Rsyncer) common() []string {
 	args := []string{
 		"-lptgo", "--no-D", "--omit-dir-times",
 		"--modify-window=-1", // else a rewrite of equal size within a second is never copied
 		"--out-format=" + format + "%i %n", "--8-bit-output",
-		"--timeout=60", // no guard by itself, but it turns keepalives on
-		"--partial-dir=" + partialDir, "--mkpath",
+		"--timeout=60",                                        // no guard by itself, but it turns keepalives on
+		"--mkpath", "--filter=H " + fastsync.PartialDir + "/", // the source may be a target of another fastsync
 	}
 	end := r.target
 	if r.pull {
@@ -88,7 +86,7 @@ func (r *Rsyncer) shell() string {
 // args are the arguments of a run over a list. limit is the most deletions,
 // negative for any number; remove says whether to delete at all.
 func (r *Rsyncer) args(k kind, remove bool, limit int) []string {
-	args := append(r.common(), "--files-from=-", "--from0", "--relative")
+	args := append(r.common(), "--partial-dir="+fastsync.PartialDir, "--files-from=-", "--from0", "--relative")
 	missing := "--ignore-missing-args"
 	switch k {
 	case entries:

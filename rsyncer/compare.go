@@ -33,12 +33,20 @@ func (n newDirs) covers(it item) bool {
 // Compare calls found for each path at which the target differs from the root,
 // gone for one that only the target has, whether or not deletes are on. Without
 // changes (nil) it compares the whole root, else only these. A directory that
-// is new at the target is one Tree change. It writes nothing. An
+// is new at the target is one Tree change. So is each [fastsync.PartialDir],
+// as gone, when the whole root is compared. It writes nothing. An
 // [fastsync.Unread] names what could not be read; the rest was compared.
 func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
-	fresh := newDirs{}
+	fresh, parts := newDirs{}, map[string]bool{}
 	each := func(it item) {
 		if fresh.covers(it) {
+			return
+		}
+		if dir := partial(it.path); it.gone && dir != "" {
+			if !parts[dir] {
+				parts[dir] = true
+				found(fastsync.Change{Path: dir, Scope: fastsync.Tree}, true)
+			}
 			return
 		}
 		c := fastsync.Change{Path: it.path, Scope: fastsync.Entry}

@@ -88,24 +88,3 @@ func TestRootGone(t *testing.T) { // fact 7, 16a
 	write(t, cfg.Source, "other", "x")
 	check("another", fastsync.Person)
 }
-
-// Making room on a full target takes parts of files away, also with deletions
-// off, and nothing else.
-func TestMakeRoom(t *testing.T) {
-	cfg := setup(t)
-	for _, name := range []string{"d/new", "d/changed", "e/x", "cache/x"} {
-		write(t, cfg.Source, name, "source")
-	}
-	for _, name := range []string{"d/changed", "d/extra", ".fastsync-partial/big", "d/.fastsync-partial/big", "d/old.fastsync-partial/x", "extra/x"} {
-		write(t, cfg.Target, name, "target")
-	}
-	open(t, cfg).makeRoom(context.Background())
-	for name, want := range map[string]string{
-		"d/new": "missing", "d/changed": "target", "d/extra": "target", "d/old.fastsync-partial/x": "target", "extra/x": "target",
-		".fastsync-partial/big": "missing", "d/.fastsync-partial/big": "missing",
-	} {
-		if got := read(cfg.Target, name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-}

@@ -193,23 +193,10 @@ func (r *Rsyncer) Sync(ctx context.Context, changes []fastsync.Change) (fastsync
 	for _, g := range groups {
 		if err := r.ship(ctx, &s, g); err != nil {
 			if fastsync.ClassOf(err) == fastsync.Full {
-				r.makeRoom(ctx)
+				_ = r.Tidy(ctx, nil) // what cannot be written may be full of parts; the error of the run says more
 			}
 			return s.outcome, err
 		}
 	}
 	return s.outcome, nil
-}
-
-// makeRoom removes what interrupted runs left for the next one to go on from:
-// on a full target it would take the room for good. It walks the whole root.
-func (r *Rsyncer) makeRoom(ctx context.Context) {
-	args := []string{
-		"-r", "--existing", "--ignore-existing", "--delete", "--ignore-errors",
-		"--filter=R " + partialDir + "/***", "--filter=P *", // nothing else is deleted
-	}
-	res := r.run(ctx, r.operands(append(args, r.common()...)), nil, func(item) {})
-	if err := r.judge(ctx, res); err != nil {
-		r.cfg.Log.Debug().Err(err).Msg("could not remove parts of files at the target")
-	}
 }

@@ -53,6 +53,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
+	s.outcome.Cut = s.outcome.Cut || res.code != exitOK
 	open := map[string]verdict{}
 	if res.code == exitPartial || res.code == exitMaxDeletes || held(res.notes) {
 		var err error

@@ -50,7 +50,7 @@ func timesList(k kind, dirs []string) []byte {
 	var out []byte
 	for _, d := range dirs {
 		if d == fastsync.Root && k == entries {
-			d = partialDir
+			d = fastsync.PartialDir
 		}
 		out = append(append(append(out, "./"...), d...), 0)
 	}

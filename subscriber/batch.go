@@ -21,6 +21,7 @@ type item struct {
 	// since is when the item was first wanted, due when it may be tried.
 	since, due time.Time
 	tries      int
+	cut        bool // a run of it ended early
 }
 
 // key is the change by which the item is known when nobody looks at how often
@@ -48,6 +49,7 @@ func (b *batcher) len() int { return len(b.waiting) }
 func (b *batcher) add(it *item) {
 	if old := b.waiting[it.change]; old != nil {
 		old.sources = append(old.sources, it.sources...)
+		old.cut = old.cut || it.cut
 		if it.due.Before(old.due) {
 			old.due = it.due
 		}

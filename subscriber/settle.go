@@ -56,6 +56,7 @@ func (l *loop) sort(r result, now time.Time) sorted {
 	}
 	again, held := set(r.outcome.Again), set(r.outcome.Held)
 	for _, it := range r.batch {
+		it.cut = it.cut || r.outcome.Cut
 		reason, bad := why[it.change]
 		switch {
 		case bad:
@@ -165,6 +166,9 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		delete(l.retry, it.key())
 		delete(l.held, it.key())
 		l.sweep.settled(it, true)
+		if it.cut {
+			l.times.leave(it.key())
+		}
 	}
 	if len(s.delivered) > 0 {
 		l.state.Delivered += int64(len(s.delivered))
@@ -184,7 +188,7 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		if why == restless {
 			most = restlessMost
 		}
-		l.again(&item{change: it.key(), since: now, tries: f.Tries}, now, delay(pathFirst, most, f.Tries))
+		l.again(&item{change: it.key(), since: now, tries: f.Tries, cut: it.cut}, now, delay(pathFirst, most, f.Tries))
 	}
 }
 
@@ -192,6 +196,7 @@ func (l *loop) failedRun(r result, now time.Time) {
 	l.failures++
 	l.notUntil = now.Add(backoffFor(fastsync.ClassOf(r.err), l.failures))
 	for _, it := range r.batch {
+		it.cut = true
 		l.again(it, now, 0)
 	}
 	if l.state.Why != r.err.Error() {

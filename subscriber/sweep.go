@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"time"
 
@@ -142,6 +143,9 @@ func (l *loop) drifted(f finding, now time.Time) {
 	l.dirty = true
 	switch {
 	case l.sweep.recent[f.change.Path] || l.batch.busy[f.change.Path] > 0:
+		return
+	case f.gone && path.Base(f.change.Path) == fastsync.PartialDir:
+		l.leftover(f.change)
 		return
 	case f.gone && !l.cfg.Delete:
 		sweep.Extra++

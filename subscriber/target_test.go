@@ -29,6 +29,7 @@ type seen struct {
 	runs    []run
 	sweeps  []time.Duration
 	settled [][]fastsync.Change
+	tidied  []fastsync.Change
 	acked   []string
 	failed  map[string]failedPath
 	heald   []string
@@ -45,6 +46,8 @@ type target struct {
 	syncErr error
 	refuse  map[string]string // path → reason
 	again   string            // this path changes during each run
+	parts   string            // a folder of parts that sweeps find
+	cut     bool              // each run ends early
 	drift   []string          // found by the next comparison of the whole root
 	cmpErr  error
 }
@@ -57,6 +60,7 @@ func (x *target) look() seen {
 	defer x.mu.Unlock()
 	s := x.seen
 	s.runs, s.sweeps, s.settled = slices.Clone(s.runs), slices.Clone(s.sweeps), slices.Clone(s.settled)
+	s.tidied = slices.Clone(s.tidied)
 	s.acked, s.failed, s.heald = slices.Clone(s.acked), maps.Clone(s.failed), slices.Clone(s.heald)
 	return s
 }
@@ -83,6 +87,7 @@ func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Ou
 	}
 	x.runs = append(x.runs, r)
 	took, err := x.took, x.syncErr
+	out.Cut = x.cut
 	x.mu.Unlock()
 	time.Sleep(took) // fake time
 	return out, err
@@ -91,6 +96,9 @@ func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Ou
 func (x *target) Compare(_ context.Context, changes []fastsync.Change, found func(fastsync.Change, bool)) error {
 	x.mu.Lock()
 	var drift []string
+	if changes == nil && x.parts != "" {
+		defer found(fastsync.Change{Path: x.parts, Scope: fastsync.Tree}, true)
+	}
 	if changes == nil {
 		x.sweeps = append(x.sweeps, time.Since(x.begun))
 		drift, x.drift = x.drift, nil
@@ -101,6 +109,13 @@ func (x *target) Compare(_ context.Context, changes []fastsync.Change, found fun
 		found(fastsync.Change{Path: p, Scope: fastsync.Entry}, false)
 	}
 	return err
+}
+
+func (x *target) Tidy(_ context.Context, changes []fastsync.Change) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tidied = append(x.tidied, changes...)
+	return nil
 }
 
 func (x *target) Settle(_ context.Context, changes []fastsync.Change) error {

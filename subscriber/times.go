@@ -2,6 +2,8 @@ package subscriber
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -14,11 +16,12 @@ const (
 	maxTouched = 10_000
 )
 
-// times remembers where batches left the times of directories behind: each file
-// that lands in a directory changes its time, so they are set when the target
-// is quiet.
+// times remembers what batches left behind for a time when the target is quiet:
+// the times of directories, which each file that lands there changes, and the
+// beginnings of files that nobody ships any more.
 type times struct {
 	touched map[fastsync.Change]struct{}
+	cut     map[fastsync.Change]struct{}
 	last    time.Time // end of the last batch
 	running bool
 	done    chan struct{}
@@ -26,7 +29,7 @@ type times struct {
 }
 
 func newTimes() times {
-	return times{touched: map[fastsync.Change]struct{}{}, done: make(chan struct{}), cancel: func() {}}
+	return times{touched: map[fastsync.Change]struct{}{}, cut: map[fastsync.Change]struct{}{}, done: make(chan struct{}), cancel: func() {}}
 }
 
 func (t *times) stop() { t.cancel() }
@@ -37,9 +40,15 @@ func (t *times) touch(batch []*item, now time.Time) {
 	for _, it := range batch {
 		t.touched[it.key()] = struct{}{}
 	}
-	if len(t.touched) > maxTouched {
-		t.touched = map[fastsync.Change]struct{}{{Path: fastsync.Root, Scope: fastsync.Tree}: {}}
+	t.touched = bounded(t.touched)
+}
+
+// bounded makes too many changes one of the whole root.
+func bounded(changes map[fastsync.Change]struct{}) map[fastsync.Change]struct{} {
+	if len(changes) > maxTouched {
+		return map[fastsync.Change]struct{}{{Path: fastsync.Root, Scope: fastsync.Tree}: {}}
 	}
+	return changes
 }
 
 // settleTimes starts to set directory times when the target is quiet, beside
@@ -48,21 +57,27 @@ func (t *times) touch(batch []*item, now time.Time) {
 // a user who does not own the directory, harms nobody.
 func (l *loop) settleTimes(ctx context.Context, now time.Time) time.Time {
 	t := &l.times
-	if t.running || l.running > 0 || len(t.touched) == 0 || l.sweep.comparing {
+	if t.running || l.running > 0 || len(t.touched)+len(t.cut) == 0 || l.sweep.comparing {
 		return time.Time{}
 	}
 	if due := t.last.Add(quiet); due.After(now) {
 		return due
 	}
-	changes := make([]fastsync.Change, 0, len(t.touched))
-	for c := range t.touched {
-		changes = append(changes, c)
+	cut := l.takeCut()
+	if len(t.touched)+len(cut) == 0 {
+		return time.Time{}
 	}
+	touched := append(slices.Collect(maps.Keys(t.touched)), cut...) // what goes from a directory changes its time
 	clear(t.touched)
 	ctx, cancel := context.WithCancel(ctx)
 	t.running, t.cancel = true, cancel
 	go func() {
-		if err := l.cfg.Syncer.Settle(ctx, changes); err != nil && ctx.Err() == nil {
+		if len(cut) > 0 {
+			if err := l.cfg.Syncer.Tidy(ctx, cut); err != nil && ctx.Err() == nil {
+				l.log.Debug().Err(err).Msg("could not remove parts of files; the next sweep tells of them")
+			}
+		}
+		if err := l.cfg.Syncer.Settle(ctx, touched); err != nil && ctx.Err() == nil {
 			l.log.Debug().Err(err).Msg("could not set the times of directories")
 		}
 		cancel()

@@ -1,0 +1,64 @@
+package rsyncer
+
+import (
+	"context"
+	"path"
+
+	"github.com/fastsync/fastsync"
+)
+
+// Tidy removes the beginnings of files that cut runs left at the target, and
+// nothing else, whether or not deletes are on: beside each change's path, in a
+// listing's directory, all below a tree's; without changes (nil) everywhere,
+// which walks the whole root. What is still to be shipped starts anew then.
+func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
+	if changes == nil {
+		return r.tidy(ctx, []string{"-r"}, nil)
+	}
+	lists := map[kind][]job{}
+	for _, c := range changes {
+		if fastsync.CheckPath(c.Path) != nil {
+			continue
+		}
+		k, dir := listings, c.Path
+		switch c.Scope {
+		case fastsync.Tree:
+			k = trees
+		case fastsync.Entry:
+			dir = path.Dir(c.Path)
+		}
+		lists[k] = append(lists[k], job{path: dir})
+	}
+	for k, jobs := range lists {
+		depth := "-d"
+		if k == trees {
+			depth = "-r"
+		}
+		args := []string{depth, "--files-from=-", "--from0", "--relative", "--ignore-missing-args"}
+		for from := 0; from < len(jobs); from += maxEntries {
+			if err := r.tidy(ctx, args, list(k, jobs[from:min(from+maxEntries, len(jobs))])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Rsyncer) tidy(ctx context.Context, what []string, stdin []byte) error {
+	args := append(what, "--existing", "--ignore-existing", "--delete", "--ignore-errors",
+		"--filter=H "+fastsync.PartialDir+"/", "--filter=R "+fastsync.PartialDir+"/***", "--filter=P *")
+	return r.judge(ctx, r.run(ctx, r.operands(append(args, r.common()...)), stdin, func(item) {}))
+}
+
+// partial is the folder of cut files that p is or is in, or "".
+func partial(p string) string {
+	for at := p; at != "."; at = path.Dir(at) {
+		if path.Base(at) == fastsync.PartialDir {
+			p = at
+		}
+	}
+	if path.Base(p) != fastsync.PartialDir {
+		return ""
+	}
+	return p
+}
