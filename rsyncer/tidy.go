@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"context"
 	"path"
+	"slices"
 
 	"github.com/fastsync/fastsync"
 )
@@ -45,9 +46,11 @@ func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
 }
 
 func (r *Rsyncer) tidy(ctx context.Context, what []string, stdin []byte) error {
-	args := append(what, "--existing", "--ignore-existing", "--delete", "--ignore-errors",
-		"--filter=H "+fastsync.PartialDir+"/", "--filter=R "+fastsync.PartialDir+"/***", "--filter=P *")
-	return r.judge(ctx, r.run(ctx, r.operands(append(args, r.common()...)), stdin, func(item) {}))
+	args := slices.Concat(what, []string{
+		"--existing", "--ignore-existing", "--delete", "--ignore-errors",
+		"--filter=R " + fastsync.PartialDir + "/***", "--filter=P *", // before the operator's patterns
+	}, r.common())
+	return r.judge(ctx, r.run(ctx, r.operands(args), stdin, func(item) {}))
 }
 
 // partial is the folder of cut files that p is or is in, or "".
