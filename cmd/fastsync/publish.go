@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,6 +80,8 @@ type publishing struct {
 	open  map[string]bool // event@target that is not delivered
 	names map[string]string
 	live  int // targets
+	// failed are paths that a target cannot have.
+	failed []error
 }
 
 func (p *publishing) publish(ctx context.Context, paths []string) error {
@@ -193,7 +196,7 @@ func (p *publishing) wait(ctx context.Context, timeout time.Duration) error {
 			Streams: []string{p.keys.Deliveries(), p.after}, Count: 1000, Block: 500 * time.Millisecond,
 		}).Result()
 		if ctx.Err() != nil {
-			return p.late(timeout)
+			return errors.Join(errors.Join(p.failed...), p.late(ctx, timeout))
 		}
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return fmt.Errorf("read deliveries: %w", err)
@@ -203,32 +206,34 @@ func (p *publishing) wait(ctx context.Context, timeout time.Duration) error {
 		}
 		for _, m := range streams[0].Messages {
 			p.after = m.ID
-			if err := p.delivered(m.Values); err != nil {
-				return err
-			}
+			p.delivered(m.Values)
 		}
 	}
-	return nil
+	return errors.Join(p.failed...)
 }
 
-func (p *publishing) delivered(values map[string]any) error {
+func (p *publishing) delivered(values map[string]any) {
 	text := func(key string) string { s, _ := values[key].(string); return s }
 	key := text("event") + "@" + text("target")
 	if !p.open[key] {
-		return nil
+		return
 	}
 	if text("ok") != "1" {
-		return fmt.Errorf("target %s cannot have %q: %s", text("target"), text("path"), text("error"))
+		p.failed = append(p.failed, fmt.Errorf("target %s cannot have %q: %s", text("target"), text("path"), text("error")))
 	}
 	delete(p.open, key)
-	return nil
 }
 
-func (p *publishing) late(timeout time.Duration) error {
+// late says what is not confirmed at the end of ctx.
+func (p *publishing) late(ctx context.Context, timeout time.Duration) error {
+	when := "within " + timeout.String()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		when = "before you stopped waiting"
+	}
 	var lines []error
-	for key := range p.open {
+	for _, key := range slices.Sorted(maps.Keys(p.open)) {
 		id, name, _ := strings.Cut(key, "@")
-		lines = append(lines, fmt.Errorf("target %s did not confirm %q within %s; it is still queued, see fastsync status", name, p.names[id], timeout))
+		lines = append(lines, fmt.Errorf("target %s did not confirm %q %s; it is still queued, see fastsync status", name, p.names[id], when))
 	}
 	return errors.Join(lines...)
 }
