@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,28 @@ func TestHardLinkIsPublishedByAllNames(t *testing.T) {
 	r.write("a/a/f")
 	r.waitFor(t, "a/a/f", fastsync.Entry)
 	r.wait(t, "b/b/g", func(events []fastsync.Event) bool { return covered(events, "b/b/g") })
+}
+
+// Writes to files with several names cost a tenth of a core in walks, at most.
+func TestHardLinksDoNotKeepWalking(t *testing.T) {
+	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	l := newLoop(w, &running)
+	now := time.Now()
+	w.status.CatchUpAt, w.status.CatchUpTook = now, time.Second
+	l.linked = now
+	l.tick(t.Context(), now.Add(9*time.Second), false)
+	if l.catching || l.linked.IsZero() {
+		t.Error("it walks again after 9 s, the last walk took 1 s")
+	}
+	l.tick(t.Context(), now.Add(10*time.Second), false)
+	if !l.catching || !l.linked.IsZero() {
+		t.Error("it does not walk after 10 s")
+	}
 }
 
 // More open files than there is room for are found when there is room again.

@@ -39,6 +39,7 @@ type loop struct {
 	// catching says that a catch-up runs, again since when the next must look.
 	catching bool
 	again    *time.Time
+	linked   time.Time       // first write of a file with other names since the last look for them
 	retried  time.Time       // when a catch-up for files without room was last asked for
 	caught   chan *time.Time // nil when done, else since when to try again
 
@@ -160,7 +161,9 @@ func (l *loop) take(e fsnotify.Event) {
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && e.Has(fsnotify.Write|fsnotify.Chmod) {
 		// The kernel tells one name of it only; the others have its new ctime.
-		l.demand(time.Now().Add(-margin))
+		if l.linked.IsZero() {
+			l.linked = time.Now()
+		}
 	}
 	l.touch(p)
 }
@@ -212,6 +215,10 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 		l.demand(l.missed.Add(-margin))
 		l.missed, l.retried = time.Time{}, now
 	}
+	if !l.linked.IsZero() && l.rested(now) {
+		l.demand(l.linked.Add(-margin))
+		l.linked = time.Time{}
+	}
 	if l.again != nil && !l.catching && (l.root != nil || !watching) {
 		since := *l.again
 		l.again, l.catching = nil, true
@@ -230,9 +237,19 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 	l.report()
 }
 
+// rested tells whether the last catch-up ended ten times as long ago as it took:
+// writes to files with several names must not keep a core busy with walks.
+func (l *loop) rested(now time.Time) bool {
+	last := l.w.Status()
+	return now.Sub(last.CatchUpAt) >= 10*last.CatchUpTook
+}
+
 // report renews what Status returns.
 func (l *loop) report() {
 	checkpoint := l.oldest(l.good)
+	if !l.linked.IsZero() && l.linked.Before(checkpoint) {
+		checkpoint = l.linked
+	}
 	if (l.rewalking || len(l.tree.bare) > 0) && l.walked.Before(checkpoint) {
 		checkpoint = l.walked // what changed in them since is not known yet
 	}
