@@ -21,7 +21,9 @@ type item struct {
 	// since is when the item was first wanted, due when it may be tried.
 	since, due time.Time
 	tries      int
-	cut        bool // a run of it ended early
+	cut        bool      // a run of it ended early
+	held       bool      // a deletion past the brake: it waits for an operator
+	restless   time.Time // when its file changed first during a run; zero for not
 }
 
 // key is the change by which the item is known when nobody looks at how often
@@ -53,8 +55,9 @@ func (b *batcher) add(it *item) {
 		if it.due.Before(old.due) {
 			old.due = it.due
 		}
-		if it.since.Before(old.since) {
-			old.since = it.since
+		old.held = old.held && it.held
+		if old.restless = earlier(it.restless, old.restless); old.restless.IsZero() {
+			old.restless = it.restless
 		}
 		return
 	}

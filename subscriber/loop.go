@@ -14,6 +14,10 @@ import (
 // stream, which is the bound on its memory.
 const enough = 50_000
 
+// lull is how long no event may have come before a batch starts beside a
+// running one: the end of a burst, or a file by itself.
+const lull = 30 * time.Millisecond
+
 // maxRuns is how many batches may run at a time.
 const maxRuns = 2
 
@@ -38,7 +42,8 @@ type loop struct {
 	results chan result
 
 	batch   *batcher
-	events  int // waiting or running events, the bound against enough
+	events  int       // waiting or running events, the bound against enough
+	arrived time.Time // when the last event came
 	running int
 	retry   map[fastsync.Change]failedPath
 	held    map[fastsync.Change]bool
@@ -76,7 +81,10 @@ func (l *loop) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	l.requeueFailed(time.Now())
-	l.state.Sweep.Running = false
+	if st := &l.state; st.Gap != "" || st.Sweep.Left > 0 || st.Sweep.Running {
+		l.sweep.want("what the last process left")
+		st.Sweep.Running = false
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -121,7 +129,8 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			continue
 		}
 		l.events++
-		l.sweep.seen(e.Path)
+		l.arrived = now
+		l.sweep.seen(e.Change)
 		l.batch.add(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,
 		})
@@ -142,8 +151,9 @@ func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 			return earlier(wake, l.notUntil)
 		}
 		if l.running > 0 && l.batch.len() < l.cfg.BatchMax {
-			if oldest := l.batch.order[0].since.Add(l.cfg.WaitMax); oldest.After(now) {
-				return earlier(wake, oldest)
+			// Beside a running batch it gathers until nothing came for a while.
+			if due := earlier(l.batch.order[0].since.Add(l.cfg.WaitMax), l.arrived.Add(lull)); due.After(now) {
+				return earlier(wake, due)
 			}
 		}
 		batch, next := l.batch.take(now, l.cfg.BatchMax)
@@ -165,12 +175,18 @@ func earlier(a, b time.Time) time.Time {
 
 // ship runs beside the loop, which waits for each ship before it returns.
 func (l *loop) ship(ctx context.Context, batch []*item) {
-	changes := make([]fastsync.Change, len(batch))
-	for i, it := range batch {
-		changes[i] = it.change
+	changes := make([]fastsync.Change, 0, len(batch))
+	var held []fastsync.Change
+	for _, it := range batch {
+		if it.held {
+			held = append(held, it.change)
+		} else {
+			changes = append(changes, it.change)
+		}
 	}
 	begun := time.Now()
 	outcome, err := l.cfg.Syncer.Sync(ctx, changes)
+	outcome.Held = append(outcome.Held, held...)
 	l.results <- result{batch, outcome, err, time.Since(begun)}
 }
 
@@ -205,8 +221,12 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 
 // requeueFailed tries at a start what failed before it.
 func (l *loop) requeueFailed(now time.Time) {
-	for change := range l.retry {
-		l.batch.add(&item{change: change, since: now, due: now, tries: l.retry[change].Tries})
+	for change, f := range l.retry {
+		if f.Held && l.cfg.Delete {
+			l.held[change] = true // an operator decides, not a restart
+			continue
+		}
+		l.batch.add(&item{change: change, since: now, due: now, tries: f.Tries})
 	}
 }
 

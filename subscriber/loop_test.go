@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -31,19 +32,32 @@ func TestEventsGatherWhileABatchRunsButNotForLongerThanWaitMax(t *testing.T) {
 	x.took = 10 * time.Second
 	inBubble(t, never, x, func(l *loop) {
 		l.entries <- []redis.XMessage{event("1-0", "first")}
-		after(100 * time.Millisecond)
-		l.entries <- []redis.XMessage{event("2-0", "b")}
-		after(100 * time.Millisecond)
-		l.entries <- []redis.XMessage{event("3-0", "c")}
-		after(399 * time.Millisecond)
+		for i := range 30 { // with no lull
+			after(20 * time.Millisecond)
+			l.entries <- []redis.XMessage{event(fmt.Sprint(i+2, "-0"), fmt.Sprint(i))}
+		}
 		got := x.look()
-		if len(got.runs) != 1 {
-			t.Errorf("a second run started after %v, before WaitMax", got.runs[1].at)
+		if len(got.runs) != 2 || got.runs[1].at != 520*time.Millisecond || len(got.runs[1].paths) < 24 {
+			t.Errorf("runs %v, want a second one 500 ms after its first event", got.runs)
+		}
+	})
+}
+
+// The second of two files, or the end of a burst, does not wait for the first run.
+func TestALullEndsTheGathering(t *testing.T) {
+	x := swept()
+	x.took = 10 * time.Second
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{event("1-0", "first")}
+		after(100 * time.Millisecond)
+		l.entries <- []redis.XMessage{event("2-0", "b"), event("3-0", "c")}
+		after(lull - time.Millisecond)
+		if got := x.look(); len(got.runs) != 1 {
+			t.Errorf("a second run started after %v", got.runs[1].at)
 		}
 		after(time.Millisecond)
-		got = x.look()
-		if len(got.runs) != 2 || !slices.Equal(got.runs[1].paths, []string{"b", "c"}) || got.runs[1].at != 600*time.Millisecond {
-			t.Errorf("runs %v, want b and c together 500 ms after b came", got.runs)
+		if got := x.look(); len(got.runs) != 2 || !slices.Equal(got.runs[1].paths, []string{"b", "c"}) {
+			t.Errorf("runs %v, want b and c together", got.runs)
 		}
 	})
 }

@@ -28,7 +28,7 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	pipe := q.redis.Pipeline()
 	groups := pipe.XInfoGroups(ctx, q.keys.Events())
 	streams := pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: q.group, Consumer: q.consumer, Count: page, Block: block,
+		Group: q.group, Consumer: consumer, Count: page, Block: block,
 		Streams: []string{q.keys.Events(), after},
 	})
 	stream := pipe.XInfoStream(ctx, q.keys.Events())

@@ -16,6 +16,10 @@ import (
 	"github.com/fastsync/fastsync"
 )
 
+// consumer is the name of every process that serves a target: whoever comes
+// next, on whatever host, finds what the last one left unfinished.
+const consumer = "subscriber"
+
 // maxDeliveries caps the deliveries stream.
 const maxDeliveries = 100_000
 
@@ -26,9 +30,9 @@ var errNoGroup = errors.New("the consumer group is gone")
 
 // queue is the target's side of Redis: its group, failed paths and state.
 type queue struct {
-	redis           redis.UniversalClient
-	keys            fastsync.Keys
-	group, consumer string
+	redis redis.UniversalClient
+	keys  fastsync.Keys
+	group string
 
 	// looking is held from a look at the group's count to its correction, which
 	// would else take back what a read beside it has taken.
@@ -41,6 +45,8 @@ type failedPath struct {
 	Since time.Time      `json:"since"`
 	Tries int            `json:"tries"`
 	Scope fastsync.Scope `json:"scope"`
+	// Held says that it is a deletion that waits for an operator.
+	Held bool `json:"held,omitempty"`
 }
 
 // open makes the group and reads the state and failed paths of the last process.

@@ -53,7 +53,7 @@ func startRedis(t *testing.T) (client func() *redis.Client) {
 
 // serving is a Subscriber for a target that no loop runs for.
 func serving(client *redis.Client, target string) *Subscriber {
-	return New(Config{Redis: client, Keys: keys, Target: target, Consumer: "host", Log: zerolog.Nop()})
+	return New(Config{Redis: client, Keys: keys, Target: target, Log: zerolog.Nop()})
 }
 
 // opened is the queue of a target whose group is there.

@@ -18,6 +18,9 @@ const (
 	personFirst, personMost       = 5 * time.Second, 5 * time.Minute
 )
 
+// maxFailed bounds the paths that are listed as failed and tried again.
+const maxFailed = 100_000
+
 // backoffFor returns how long to wait after the n-th failure in a row of a
 // whole run, n counted from 1.
 func backoffFor(class fastsync.Class, n int) time.Duration {

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -63,6 +64,9 @@ func (l *loop) sort(r result, now time.Time) sorted {
 			s.failed[it] = reason
 		case again[it.change] && !l.restless(it, now):
 			it.tries++
+			if it.restless.IsZero() {
+				it.restless = now
+			}
 			l.again(it, now, delay(againFirst, againMost, it.tries))
 		case again[it.change]:
 			s.failed[it] = restless
@@ -78,12 +82,12 @@ func (l *loop) sort(r result, now time.Time) sorted {
 }
 
 // restless is why a path fails whose file never stood still for one run.
-const restless = "its file changed during every run for a minute; it ships once the file rests for the time of a run"
+const restless = "its file was open for writing or changed during every run for a minute; it ships once its writer is done"
 
 // restless tells whether an item went round for so long that nothing may wait
 // for it any more: no sweep, no ref, no event.
 func (l *loop) restless(it *item, now time.Time) bool {
-	return now.Sub(it.since) > againFor || l.retry[it.key()].Why == restless
+	return !it.restless.IsZero() && now.Sub(it.restless) > againFor || l.retry[it.key()].Why == restless
 }
 
 // sortBelow takes in the failures that no item of the batch names: paths
@@ -139,14 +143,18 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	failed := map[string]failedPath{}
 	for it, why := range s.failed {
 		report(it, why)
-		f := l.retry[it.key()]
+		f, listed := l.retry[it.key()]
+		if !listed && len(l.retry)+len(failed) >= maxFailed {
+			continue
+		}
 		if f.Since.IsZero() {
 			f.Since = now
 		}
-		f.Why, f.Scope, f.Tries = why, it.change.Scope, f.Tries+1
+		f.Why, f.Scope, f.Tries, f.Held = why, it.change.Scope, f.Tries+1, l.held[it.key()]
 		failed[it.change.Path] = f
 	}
-	if err := l.queue.fail(ctx, failed); err != nil {
+	entries, healed := l.listing(s, failed, healed)
+	if err := l.queue.fail(ctx, entries); err != nil {
 		return err
 	}
 	if err := l.queue.healed(ctx, healed); err != nil {
@@ -158,6 +166,39 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	l.events -= len(ids)
 	l.remember(s, failed, now)
 	return nil
+}
+
+// listing is what to write into the failed hash, which knows one scope of each
+// path: the widest of those that fail.
+func (l *loop) listing(s sorted, failed map[string]failedPath, healed []string) (map[string]failedPath, []string) {
+	delivered := map[fastsync.Change]bool{}
+	for _, it := range s.delivered {
+		delivered[it.key()] = true
+	}
+	entries := maps.Clone(failed)
+	keep := func(p string) {
+		for _, scope := range []fastsync.Scope{fastsync.Entry, fastsync.Listing, fastsync.Tree} {
+			change := fastsync.Change{Path: p, Scope: scope}
+			if f, ok := l.retry[change]; ok && !delivered[change] && width(scope) > width(entries[p].Scope) {
+				entries[p] = f
+			}
+		}
+	}
+	for p := range failed {
+		keep(p)
+	}
+	var gone []string
+	for _, p := range healed {
+		if _, fails := entries[p]; !fails {
+			entries[p] = failedPath{}
+			keep(p)
+		}
+		if entries[p].Scope == "" {
+			delete(entries, p)
+			gone = append(gone, p)
+		}
+	}
+	return entries, gone
 }
 
 // remember keeps the loop's own picture in step with what record wrote.
@@ -175,12 +216,16 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		l.state.LastDelivery = now
 	}
 	for it, why := range s.failed {
-		f := failed[it.change.Path]
+		f, listed := failed[it.change.Path]
+		l.sweep.settled(it, false)
+		if !listed {
+			l.state.Gap = "more than 100,000 paths fail, so not all are listed: mend what the listed ones say"
+			continue
+		}
 		if old := l.retry[it.key()]; old.Why != why {
 			l.log.Error().Str("path", it.change.Path).Str("why", why).Msg("cannot ship a path; it is listed and tried again later")
 		}
 		l.retry[it.key()] = f
-		l.sweep.settled(it, false)
 		if l.held[it.key()] {
 			continue // an operator decides
 		}

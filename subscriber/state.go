@@ -24,9 +24,15 @@ type State struct {
 	// SweepFault says why the sweep cannot compare; empty while it can.
 	SweepFault string `json:"sweep_fault,omitempty"`
 	// Gap says why events may have been lost since the last sweep; empty for no gap.
-	Gap   string   `json:"gap,omitempty"`
-	Held  []string `json:"held,omitempty"`
-	Sweep Sweep    `json:"sweep"`
+	Gap string `json:"gap,omitempty"`
+	// Held names deletions that a brake stopped, HeldCount counts all of them.
+	Held      []string `json:"held,omitempty"`
+	HeldCount int      `json:"held_count,omitempty"`
+	Sweep     Sweep    `json:"sweep"`
+	// Answers are the sweeps that operators asked for and that ended in the last minute.
+	Answers []Sweep `json:"answers,omitempty"`
+	// RedisRun is the run of the Redis that the state was written to.
+	RedisRun string `json:"redis_run,omitempty"`
 }
 
 // Sweep is the last or running sweep.

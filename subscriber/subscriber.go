@@ -42,12 +42,14 @@ type Config struct {
 	Target string
 	// Destination is shown in status.
 	Destination string
-	// Consumer names this process in the group; it must be the same after a
-	// restart, so that the process finds its own unfinished events.
-	Consumer string
-	Syncer   Syncer
+	Syncer      Syncer
 	// Delete tells whether what is gone from the root is drift.
 	Delete bool
+	// MaxDelete is the most deletions that a sweep makes without an operator; 0 means 1,000.
+	MaxDelete int
+	// Durable says that this Redis comes back from a restart with all that it
+	// has acknowledged. From another one a restart is a gap.
+	Durable bool
 	// BatchMax is the most changes a batch may have; 0 means 5,000.
 	BatchMax int
 	// WaitMax is how long a change may wait for a running batch before a
@@ -68,6 +70,9 @@ type Subscriber struct {
 
 // New returns a Subscriber; it does no I/O.
 func New(cfg Config) *Subscriber {
+	if cfg.MaxDelete == 0 {
+		cfg.MaxDelete = 1000
+	}
 	if cfg.BatchMax == 0 {
 		cfg.BatchMax = 5000
 	}
@@ -80,7 +85,7 @@ func New(cfg Config) *Subscriber {
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	return &Subscriber{cfg: cfg, queue: &queue{redis: cfg.Redis, keys: cfg.Keys, group: cfg.Target, consumer: cfg.Consumer}}
+	return &Subscriber{cfg: cfg, queue: &queue{redis: cfg.Redis, keys: cfg.Keys, group: cfg.Target}}
 }
 
 // Run serves the target until ctx ends. A running batch may finish within the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	// maxRepairs bounds the drift that one sweep repairs; for the rest it is
 	// followed by another.
 	maxRepairs = 50_000
+	// maxOrders bounds the operators who wait for a sweep.
+	maxOrders = 8
 )
 
 // finding is one path that a comparison found to differ.
@@ -34,13 +37,13 @@ type sweeper struct {
 
 	next      time.Time // when the next one is due, zero for unknown
 	wanted    string    // why a sweep is due, empty for none
-	id        string    // the operator's word for the next sweep
-	dryRun    bool
+	orders    []order   // of operators, oldest first
 	comparing bool
 	checking  bool // comparing again what was repaired
 	cancel    context.CancelFunc
 
-	recent         map[string]bool          // paths with an event since the sweep began
+	recent         map[string]int           // path → width of its widest event since the sweep began
+	gone           int                      // drift that only a deletion repairs
 	repairs        map[fastsync.Change]bool // drift that is not settled
 	settledRepairs []fastsync.Change        // drift that a batch shipped
 	owed           map[fastsync.Change]bool // drift that no batch could ship yet
@@ -48,6 +51,12 @@ type sweeper struct {
 
 	failures int       // comparisons failed in a row
 	notUntil time.Time // no sweep before this
+}
+
+// order is an operator's wish for a sweep.
+type order struct {
+	id     string // by which the operator knows the answer
+	dryRun bool
 }
 
 func newSweeper() *sweeper {
@@ -66,11 +75,27 @@ func (s *sweeper) stop() {
 	}
 }
 
-// seen notes that a path is on its way anyhow, so that it is not drift.
-func (s *sweeper) seen(p string) {
+// seen notes that a change is on its way anyhow, so that it is not drift.
+func (s *sweeper) seen(c fastsync.Change) {
 	if s.recent != nil && len(s.recent) < maxRecent {
-		s.recent[p] = true
+		s.recent[c.Path] = max(s.recent[c.Path], width(c.Scope))
 	}
+}
+
+// expects tells whether what was seen of a path covers a change of it.
+func (s *sweeper) expects(c fastsync.Change) bool { return s.recent[c.Path] >= width(c.Scope) }
+
+// width orders scopes: an event of one scope covers findings of that and less.
+func width(scope fastsync.Scope) int {
+	switch scope {
+	case fastsync.Tree:
+		return 3
+	case fastsync.Listing:
+		return 2
+	case fastsync.Entry:
+		return 1
+	}
+	return 0
 }
 
 func (s *sweeper) settled(it *item, delivered bool) {
@@ -110,18 +135,28 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	case now.After(s.next):
 		s.want("it is time")
 	}
-	if s.wanted == "" {
+	if s.wanted == "" && len(s.orders) == 0 {
 		return
 	}
-	if s.failures == 0 { // else it is told when it can compare again
-		l.log.Info().Str("reason", s.wanted).Bool("dry_run", s.dryRun).Msg("sweep begins")
+	var by order
+	reason := s.wanted
+	if len(s.orders) > 0 {
+		by, s.orders, reason = s.orders[0], s.orders[1:], "an operator asked"
 	}
-	l.state.Sweep = Sweep{Running: true, DryRun: s.dryRun, ID: s.id, Started: now, Finished: sweep.Finished}
-	s.wanted, s.id, s.more = "", "", false
-	s.recent, s.repairs, s.settledRepairs = map[string]bool{}, map[fastsync.Change]bool{}, nil
+	if !by.dryRun { // which would repair nothing
+		s.wanted = ""
+	}
+	if s.failures == 0 { // else it is told when it can compare again
+		l.log.Info().Str("reason", reason).Bool("dry_run", by.dryRun).Msg("sweep begins")
+	}
+	l.state.Sweep = Sweep{Running: true, DryRun: by.dryRun, ID: by.id, Started: now, Finished: sweep.Finished}
+	s.more, s.gone = false, 0
+	s.recent, s.repairs, s.settledRepairs = map[string]int{}, map[fastsync.Change]bool{}, nil
 	s.owed = map[fastsync.Change]bool{}
 	for change := range l.batch.waiting {
-		s.recent[change.Path] = true
+		if _, failed := l.retry[change]; !failed {
+			s.seen(change)
+		}
 	}
 	l.compare(ctx, nil)
 }
@@ -142,7 +177,7 @@ func (l *loop) drifted(f finding, now time.Time) {
 	sweep := &l.state.Sweep
 	l.dirty = true
 	switch {
-	case l.sweep.recent[f.change.Path] || l.batch.busy[f.change.Path] > 0:
+	case l.sweep.expects(f.change) || l.batch.busy[f.change.Path] > 0 && f.change.Scope == fastsync.Entry:
 		return
 	case f.gone && path.Base(f.change.Path) == fastsync.PartialDir:
 		l.leftover(f.change)
@@ -150,9 +185,6 @@ func (l *loop) drifted(f finding, now time.Time) {
 	case f.gone && !l.cfg.Delete:
 		sweep.Extra++
 		return
-	}
-	if _, failed := l.retry[f.change]; failed && !l.sweep.checking {
-		return // known by name already, and tried again on its own schedule
 	}
 	if len(sweep.Names) < maxNames {
 		sweep.Names = append(sweep.Names, f.change.Path)
@@ -165,12 +197,20 @@ func (l *loop) drifted(f finding, now time.Time) {
 	if sweep.DryRun {
 		return
 	}
+	if _, failed := l.retry[f.change]; failed {
+		l.sweep.owed[f.change] = true // known by name already, and tried again on its own schedule
+		return
+	}
 	if len(l.sweep.repairs)+len(l.sweep.settledRepairs) >= maxRepairs {
 		l.sweep.more = true
 		return
 	}
 	l.sweep.repairs[f.change] = true
-	l.batch.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now})
+	if f.gone {
+		l.sweep.gone++
+	}
+	held := f.gone && (l.sweep.gone > l.cfg.MaxDelete || len(l.held) > 0)
+	l.batch.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now, held: held})
 }
 
 // compared ends the comparison; repairs that still run keep the sweep going.
@@ -190,9 +230,12 @@ func (l *loop) compared(err error, now time.Time) {
 		s.failures++
 		s.notUntil = now.Add(backoffFor(fastsync.ClassOf(err), s.failures))
 		sweep.Err, sweep.Running = err.Error(), false
+		l.answer(now)
 		l.state.SweepFault = err.Error()
 		s.checking, s.recent, s.repairs = false, nil, nil
-		s.want("the last sweep failed")
+		if !sweep.DryRun {
+			s.want("the last sweep failed")
+		}
 		if s.failures == 1 && l.state.Why != err.Error() { // a batch has told it
 			l.log.Error().Err(err).Time("again", s.notUntil).Msg("the sweep could not compare; trying again")
 		}
@@ -231,21 +274,38 @@ func (l *loop) swept(now time.Time) {
 		l.log.Info().Int("failures", s.failures).Msg("recovered: the sweep can compare again")
 	}
 	s.failures, s.notUntil, l.state.SweepFault = 0, time.Time{}, ""
-	s.checking, s.dryRun, s.recent, s.repairs, s.settledRepairs = false, false, nil, nil, nil
-	if s.more {
+	s.checking, s.recent, s.repairs, s.settledRepairs = false, nil, nil, nil
+	l.answer(now)
+	if s.more && sweep.Repaired > 0 { // else the next would end as this one
 		s.want("the last sweep found more than one repairs")
 	}
 	l.log.Info().Int("drift", sweep.Drift).Int("repaired", sweep.Repaired).Int("left", sweep.Left).
 		Int("extra", sweep.Extra).Dur("took", sweep.Took).Msg("sweep ended")
 }
 
+// answer keeps how an operator's sweep ended, since the next one may begin
+// before the state is written.
+func (l *loop) answer(now time.Time) {
+	st := &l.state
+	st.Answers = slices.DeleteFunc(st.Answers, func(s Sweep) bool { return now.Sub(s.Started.Add(s.Took)) > time.Minute })
+	if st.Sweep.ID == "" {
+		return
+	}
+	st.Sweep.Took = now.Sub(st.Sweep.Started)
+	if st.Answers = append(st.Answers, st.Sweep); len(st.Answers) > maxOrders {
+		st.Answers = st.Answers[1:]
+	}
+}
+
 // obey carries an operator's order out.
-func (l *loop) obey(order string, now time.Time) {
-	verb, id, _ := strings.Cut(order, " ")
+func (l *loop) obey(said string, now time.Time) {
+	verb, id, _ := strings.Cut(said, " ")
 	l.dirty = true
 	switch verb {
 	case "sweep", "dry-run":
-		l.sweep.wanted, l.sweep.id, l.sweep.dryRun = "an operator asked", id, verb == "dry-run"
+		if len(l.sweep.orders) < maxOrders {
+			l.sweep.orders = append(l.sweep.orders, order{id, verb == "dry-run"})
+		}
 	case "release":
 		for change := range l.held {
 			delete(l.held, change)

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -42,14 +43,15 @@ type target struct {
 
 	mu sync.Mutex // the loop, what runs beside it and the test; for all below
 	seen
-	took    time.Duration // by one run
-	syncErr error
-	refuse  map[string]string // path → reason
-	again   string            // this path changes during each run
-	parts   string            // a folder of parts that sweeps find
-	cut     bool              // each run ends early
-	drift   []string          // found by the next comparison of the whole root
-	cmpErr  error
+	took      time.Duration // by one run
+	syncErr   error
+	refuse    map[string]string // path → reason
+	refuseAll string            // reason
+	again     string            // this path changes during each run
+	parts     string            // a folder of parts that sweeps find
+	cut       bool              // each run ends early
+	drift     []string          // found by the next comparison of the whole root
+	cmpErr    error
 }
 
 // look waits until nothing moves and gives a copy: no goroutine is ordered
@@ -81,7 +83,7 @@ func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Ou
 		if c.Path == x.again {
 			out.Again = append(out.Again, c)
 		}
-		if why := x.refuse[c.Path]; why != "" {
+		if why := cmp.Or(x.refuse[c.Path], x.refuseAll); why != "" {
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: why})
 		}
 	}
@@ -161,11 +163,27 @@ func (x *target) save(_ context.Context, s State) error {
 // inBubble runs a loop on fake time; within acts on it and then looks.
 func inBubble(t *testing.T, cfg Config, x *target, within func(l *loop)) {
 	t.Helper()
+	inBubbleOf(t, cfg, x, x, within)
+}
+
+// inBubbleOf does so for a Syncer around the target. What an earlier loop left
+// in the target's ledger is where this one begins.
+func inBubbleOf(t *testing.T, cfg Config, x *target, syncer Syncer, within func(l *loop)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		x.begun, x.failed = time.Now(), map[string]failedPath{}
-		cfg.Syncer, cfg.Target, cfg.Log = x, "web1", zerolog.Nop()
+		x.begun = time.Now()
+		cfg.Syncer, cfg.Target, cfg.Log = syncer, "web1", zerolog.Nop()
 		s := New(cfg)
 		l := newLoop(s.cfg, x)
+		if x.failed == nil {
+			x.failed = map[string]failedPath{}
+		}
+		for p, f := range x.failed {
+			l.retry[fastsync.Change{Path: p, Scope: f.Scope}] = f
+		}
+		if g, ok := syncer.(*gated); ok {
+			g.gate = make(chan struct{}) // of this bubble
+		}
 		if !x.state.Sweep.Finished.IsZero() {
 			x.state.Sweep.Finished = x.begun
 		}

@@ -20,6 +20,7 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 	if len(l.batch.order) > 0 {
 		st.OldestAt = l.batch.order[0].since
 	}
+	st.HeldCount = len(l.held)
 	for change := range l.held {
 		if len(st.Held) < maxNames {
 			st.Held = append(st.Held, change.Path)

@@ -216,16 +216,12 @@ func (s *service) runParts(ctx context.Context) error {
 }
 
 func (s *service) subscriber(t target, syncer subscriber.Syncer) *subscriber.Subscriber {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "localhost"
-	}
 	every := s.every
 	if every == 0 {
 		every = -time.Second
 	}
 	return subscriber.New(subscriber.Config{
 		Redis: s.redis, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest,
-		Consumer: host, Syncer: syncer, Delete: s.cfg.Delete, SweepEvery: every, Log: s.log,
+		Syncer: syncer, Delete: s.cfg.Delete, MaxDelete: s.cfg.MaxDelete, Durable: s.server != nil, SweepEvery: every, Log: s.log,
 	})
 }

@@ -224,7 +224,7 @@ func printTarget(p func(string, ...any), t targetStatus, now time.Time) {
 		p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
 	}
 	if len(t.Held) > 0 {
-		p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", len(t.Held), t.Held[0], t.Target)
+		p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", t.HeldCount, t.Held[0], t.Target)
 	}
 	for _, f := range t.Paths[:min(len(t.Paths), 20)] {
 		p("          failed %q: %s (%d tries since %s)", f.Path, f.Why, f.Tries, ago(now, f.Since))

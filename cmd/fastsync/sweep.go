@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,14 +119,19 @@ func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient,
 			if st.Target == name && time.Since(st.Heartbeat) > alive {
 				return fmt.Errorf("target %s: its subscriber has gone; start it again, and see fastsync status", name)
 			}
-			if st.Target != name || st.Sweep.ID != id {
-				continue // it is obeyed when the running sweep is done
-			}
-			if st.Sweep.Running && st.Sweep.Err == "" {
-				show.step(st, time.Now())
+			if st.Target != name {
 				continue
 			}
-			return show.end(st)
+			for _, answer := range st.Answers {
+				if answer.ID == id {
+					return show.end(name, answer)
+				}
+			}
+			if st.Sweep.ID == id {
+				show.step(st, time.Now())
+			} else {
+				show.waits(st, time.Now())
+			}
 		}
 	}
 }
@@ -135,6 +141,21 @@ type progress struct {
 	w    io.Writer
 	bar  bool
 	last time.Time
+}
+
+// waits says what an order waits for: a running sweep, or a target that takes nothing.
+func (p *progress) waits(st subscriber.State, now time.Time) {
+	switch {
+	case now.Sub(p.last) < 10*time.Second:
+		return
+	case st.Why != "" || st.SweepFault != "":
+		fmt.Fprintf(p.w, "%s: waits until the target answers: %s\n", st.Target, cmp.Or(st.Why, st.SweepFault))
+	case st.Sweep.Running:
+		fmt.Fprintf(p.w, "%s: waits for the sweep that runs since %s\n", st.Target, ago(now, st.Sweep.Started))
+	default:
+		return
+	}
+	p.last = now
 }
 
 func (p *progress) step(st subscriber.State, now time.Time) {
@@ -161,20 +182,19 @@ func (p *progress) step(st subscriber.State, now time.Time) {
 	fmt.Fprintf(p.w, "\r\x1b[K[%s%s] %s", strings.Repeat("█", done), strings.Repeat("·", width-done), line)
 }
 
-func (p *progress) end(st subscriber.State) error {
+func (p *progress) end(target string, s subscriber.Sweep) error {
 	if p.bar {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
-	s := st.Sweep
 	if s.Err != "" {
-		return fmt.Errorf("target %s: %s", st.Target, s.Err)
+		return fmt.Errorf("target %s: %s", target, s.Err)
 	}
-	fmt.Fprintf(p.w, "%s: drift %d, repaired %d, left %d, only at the target %d, took %s\n", st.Target, s.Drift, s.Repaired, s.Left, s.Extra, s.Took.Round(time.Millisecond))
+	fmt.Fprintf(p.w, "%s: drift %d, repaired %d, left %d, only at the target %d, took %s\n", target, s.Drift, s.Repaired, s.Left, s.Extra, s.Took.Round(time.Millisecond))
 	for _, name := range s.Names {
 		fmt.Fprintf(p.w, "  %q\n", name)
 	}
 	if s.Left > 0 && !s.DryRun {
-		return fmt.Errorf("target %s: %d paths still differ after the repair", st.Target, s.Left)
+		return fmt.Errorf("target %s: %d paths still differ after the repair", target, s.Left)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	st.Sweep.Drift, st.Sweep.Repaired = 3000, 1000
 	p.step(st, now)
 	st.Sweep.Running, st.Sweep.Repaired, st.Sweep.Took = false, 3000, time.Minute
-	if err := p.end(st); err != nil {
+	if err := p.end("web1", st.Sweep); err != nil {
 		t.Error(err)
 	}
 	want := "\r\x1b[K[······························] web1: comparing, 0 differ so far" +
