@@ -17,6 +17,8 @@ type canned struct {
 	last      string // what the group was set to
 	pipelines int
 	trims     int
+	asked     int // how often which run it is
+	restart   int // after so many answers it is another
 }
 
 func (c *canned) client(t *testing.T) *redis.Client {
@@ -39,6 +41,12 @@ func (c *canned) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 			} else { // XGROUP SETID
 				c.last, c.read = cmd.Args()[4].(string), cmd.Args()[6].(int64)
 			}
+		case *redis.StringCmd:
+			run := "old"
+			if c.asked++; c.asked > c.restart {
+				run = "new"
+			}
+			cmd.SetVal("# Server\r\nrun_id:" + run + "\r\nx:y\r\n")
 		case *redis.IntCmd:
 			c.trims++
 		}

@@ -38,6 +38,7 @@ type loop struct {
 
 	entries chan []redis.XMessage
 	gaps    chan string
+	runs    chan string // ids of new runs of Redis
 	orders  chan string
 	results chan result
 
@@ -68,7 +69,7 @@ type result struct {
 func newLoop(cfg Config, q ledger) *loop {
 	return &loop{
 		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
-		entries: make(chan []redis.XMessage), gaps: make(chan string), orders: make(chan string),
+		entries: make(chan []redis.XMessage), gaps: make(chan string), runs: make(chan string), orders: make(chan string),
 		results: make(chan result), batch: newBatcher(),
 		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
 		sweep: newSweeper(), times: newTimes(), dirty: true,
@@ -102,6 +103,9 @@ func (l *loop) run(ctx context.Context) error {
 			l.accept(work, messages, time.Now())
 		case reason := <-l.gaps:
 			l.gap(reason)
+		case run := <-l.runs:
+			l.state.RedisRun = run
+			l.gap(restarted)
 		case order := <-l.orders:
 			l.obey(order, time.Now())
 		case r := <-l.results:
@@ -207,6 +211,7 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 			l.sweep.comparing = false
 		case <-l.entries:
 		case <-l.gaps:
+		case <-l.runs:
 		case <-l.orders:
 		}
 	}

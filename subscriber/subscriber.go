@@ -100,6 +100,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.read(ctx, l.entries, l.gaps) })
 	g.Go(func() error { return s.guard(ctx, l.gaps) })
+	g.Go(func() error { return s.restarts(ctx, state.RedisRun, l.runs) })
 	g.Go(func() error { return s.listen(ctx, l.orders) })
 	g.Go(func() error { return l.run(ctx) })
 	return g.Wait()
@@ -111,6 +112,9 @@ func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
 	failed := false
 	for {
 		state, err := s.queue.open(ctx, l.retry)
+		if err == nil {
+			err = s.recall(ctx, &state)
+		}
 		if err == nil {
 			state.Target, state.Destination = s.cfg.Target, s.cfg.Destination
 			return state, nil

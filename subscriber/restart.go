@@ -1,0 +1,60 @@
+package subscriber
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// restarted is the gap after a restart of a Redis that may forget: one with
+// snapshots alone comes back as of the last, a failed-over one without what was
+// not replicated. Groups, counts and ids then agree with each other, so that
+// nothing else shows it.
+const restarted = "redis was restarted or replaced, and may have come back without its last events"
+
+// run is the id of the Redis process, new after each restart and failover;
+// empty where the ACL does not let us ask.
+func (q *queue) run(ctx context.Context) (string, error) {
+	text, err := q.redis.Info(ctx, "server").Result()
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "NOPERM"):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("ask redis which run it is: %w", err)
+	}
+	_, rest, _ := strings.Cut(text, "run_id:")
+	id, _, _ := strings.Cut(rest, "\r\n")
+	return id, nil
+}
+
+// recall compares the Redis of the last state with this one.
+func (s *Subscriber) recall(ctx context.Context, state *State) error {
+	if s.cfg.Durable {
+		return nil
+	}
+	run, err := s.queue.run(ctx)
+	if err != nil {
+		return err
+	}
+	if state.RedisRun != "" && run != state.RedisRun && state.Gap == "" {
+		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("reason", restarted).Msg("events may have been lost; a sweep will tell")
+		state.Gap = restarted
+	}
+	state.RedisRun = run
+	return nil
+}
+
+// restarts tells the id of each new run of Redis.
+func (s *Subscriber) restarts(ctx context.Context, run string, runs chan<- string) error {
+	if s.cfg.Durable || run == "" {
+		return nil
+	}
+	for pause(ctx, 10*time.Second) {
+		if now, err := s.queue.run(ctx); err == nil && now != "" && now != run {
+			run = now
+			send(ctx, runs, run)
+		}
+	}
+	return nil
+}
