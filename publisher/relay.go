@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -214,7 +211,7 @@ func (r *Relay) read(text string) []fastsync.Event {
 	events := make([]fastsync.Event, 0, len(m.Paths))
 	now := time.Now()
 	for _, p := range m.Paths {
-		scope, err := Look(r.cfg.Source, p, m.Scope)
+		p, scope, err := Look(r.cfg.Source, p, m.Scope)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -233,30 +230,4 @@ func (r *Relay) read(text string) []fastsync.Event {
 		r.cfg.Log.Warn().Err(few(faults)).Str("said", cut(text)).Msg(what) // a field "message" would be the logger's own
 	}
 	return events
-}
-
-// Look refuses a path whose parent leads out of the root by a symbolic link,
-// and gives a directory that came without a scope the scope tree.
-func Look(source, p string, scope fastsync.Scope) (fastsync.Scope, error) {
-	root, err := os.OpenRoot(source)
-	if err != nil {
-		return fastsync.Entry, nil // the root is away: the subscriber looks again when it is back
-	}
-	defer func() { _ = root.Close() }()
-	if dir := path.Dir(p); dir != fastsync.Root {
-		if _, err := root.Stat(dir); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			var why *os.PathError
-			if errors.As(err, &why) {
-				err = why.Err // without the path once more
-			}
-			return "", fmt.Errorf("the parent of %q cannot be reached inside the root: %w", cut(p), err)
-		}
-	}
-	if scope != "" {
-		return scope, nil
-	}
-	if info, err := root.Lstat(p); err == nil && info.IsDir() {
-		return fastsync.Tree, nil
-	}
-	return fastsync.Entry, nil
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // job is a path of a run's list, and the changes that it settles.
@@ -194,14 +195,12 @@ func (r *Rsyncer) place(g *gate, c fastsync.Change, to *groups, out *fastsync.Ou
 		return "look at its directory: " + p.err.Error()
 	case p.absent:
 		return gone(p.stop)
-	case p.mode&fs.ModeSymlink != 0:
-		return "its directory " + p.stop + " is a symlink, which fastsync does not follow: publish the path that it stands for"
 	case p.stop != "":
-		// What is below it at the target goes when the file takes the directory's place.
+		// What is below it at the target goes when the file or link takes the directory's place.
 		if !remove {
 			return gone(p.stop)
 		}
-		if p.mode.IsRegular() && !r.cfg.Filter.Excluded(p.stop, false) {
+		if (p.mode.IsRegular() || p.mode&fs.ModeSymlink != 0) && !r.cfg.Filter.Excluded(p.stop, false) {
 			to.add(entries, p.stop, c, nil)
 		}
 		return ""
@@ -215,10 +214,19 @@ func (r *Rsyncer) place(g *gate, c fastsync.Change, to *groups, out *fastsync.Ou
 	case r.cfg.Filter.Excluded(c.Path, info.IsDir()):
 	case info.IsDir():
 		to.add(scopeKind(c), c.Path, c, info)
+	case info.Mode().IsRegular() && r.beingWritten(c.Path):
+		out.Again = append(out.Again, c)
 	case info.Mode().IsRegular() || info.Mode()&fs.ModeSymlink != 0:
 		to.add(entries, c.Path, c, info)
 	}
 	return ""
+}
+
+// beingWritten tells whether somebody has the file open for writing, as far as
+// the kernel tells.
+func (r *Rsyncer) beingWritten(p string) bool {
+	state, _ := lease.Probe(r.source + p) // an error is a file that nobody knows about
+	return state == lease.Open
 }
 
 // placeRemote sorts without a look: only the other host knows what a path is.

@@ -192,9 +192,6 @@ func (r *Rsyncer) Sync(ctx context.Context, changes []fastsync.Change) (fastsync
 	}
 	for _, g := range groups {
 		if err := r.ship(ctx, &s, g); err != nil {
-			if fastsync.ClassOf(err) == fastsync.Full {
-				_ = r.Tidy(ctx, nil) // what cannot be written may be full of parts; the error of the run says more
-			}
 			return s.outcome, err
 		}
 	}

@@ -162,23 +162,6 @@ func TestEqualSizeWithinASecond(t *testing.T) { // fact 2
 	}
 }
 
-func TestSymlinkedParent(t *testing.T) { // fact 6
-	cfg := setup(t)
-	outside := t.TempDir()
-	write(t, outside, "secret", "x")
-	write(t, cfg.Source, "in/file", "x")
-	must(t, os.Symlink(outside, filepath.Join(cfg.Source, "out")))
-	must(t, os.Symlink("in", filepath.Join(cfg.Source, "link")))
-	r := open(t, cfg)
-	out := ship(t, r, entry("out/secret", "link/file", "out"))
-	if len(out.Failed) != 2 || out.Shipped != 1 || read(cfg.Target, "out/secret") != "x" {
-		t.Fatalf("%+v", out) // the link itself ships, and leads to the same place
-	}
-	if info, err := os.Lstat(filepath.Join(cfg.Target, "out")); err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Error("the parent became a directory")
-	}
-}
-
 func TestScopes(t *testing.T) { // facts 8, 12
 	cfg := setup(t)
 	cfg.Delete = true

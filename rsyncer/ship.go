@@ -24,8 +24,39 @@ type session struct {
 func (r *Rsyncer) ship(ctx context.Context, s *session, g *group) error {
 	for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
 		part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
-		if err := r.shipPart(ctx, s, g, part); err != nil {
+		err := r.shipPart(ctx, s, g, part)
+		if fastsync.ClassOf(err) == fastsync.Full {
+			err = r.shipOthers(ctx, s, g, part, err)
+		}
+		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// shipOthers tries again without the path for which there was no room: a video
+// that does not fit must not keep photos away. If they do not fit either, it is
+// the target that is full.
+func (r *Rsyncer) shipOthers(ctx context.Context, s *session, g *group, jobs []job, full error) error {
+	_ = r.Tidy(ctx, nil)
+	var others, big []job
+	for _, j := range jobs {
+		if names(full.Error(), j.path) {
+			big = append(big, j)
+		} else {
+			others = append(others, j)
+		}
+	}
+	if len(big) == 0 || len(others) == 0 {
+		return full
+	}
+	if err := r.shipPart(ctx, s, g, others); err != nil {
+		return err
+	}
+	for _, j := range big {
+		for _, c := range j.changes {
+			s.outcome.Failed = append(s.outcome.Failed, fastsync.Failure{Change: c, Reason: full.Error()})
 		}
 	}
 	return nil

@@ -16,6 +16,15 @@ func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
 	if changes == nil {
 		return r.tidy(ctx, []string{"-r"}, nil)
 	}
+	g := gate{parents: map[string]parent{}}
+	if !r.pull {
+		root, err := r.openRoot()
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		g.root = root
+	}
 	lists := map[kind][]job{}
 	for _, c := range changes {
 		if fastsync.CheckPath(c.Path) != nil {
@@ -27,6 +36,9 @@ func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
 			k = trees
 		case fastsync.Entry:
 			dir = path.Dir(c.Path)
+		}
+		if !r.pull && g.parent(dir).stop != "" {
+			continue // gone, or a link, which rsync would follow
 		}
 		lists[k] = append(lists[k], job{path: dir})
 	}

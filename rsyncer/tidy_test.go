@@ -2,6 +2,8 @@ package rsyncer
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -99,5 +101,19 @@ func TestCompareFindsParts(t *testing.T) {
 	slices.Sort(parts)
 	if want := []string{".fastsync-partial", "d/.fastsync-partial", "d/e/.fastsync-partial", "f/.fastsync-partial"}; !slices.Equal(parts, want) {
 		t.Errorf("found %v, want %v", parts, want)
+	}
+}
+
+// A directory that became a link is not tidied through it.
+func TestTidyFollowsNoLink(t *testing.T) {
+	cfg := setup(t)
+	outside := t.TempDir()
+	write(t, outside, ".fastsync-partial/precious", "x")
+	for _, dir := range []string{cfg.Source, cfg.Target} {
+		must(t, os.Symlink(outside, filepath.Join(dir, "d")))
+	}
+	must(t, open(t, cfg).Tidy(context.Background(), entry("d/x")))
+	if read(outside, ".fastsync-partial/precious") != "x" {
+		t.Error("it went through the link")
 	}
 }

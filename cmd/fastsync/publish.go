@@ -147,11 +147,12 @@ func eventFor(source, given string) (fastsync.Event, error) {
 	if err != nil {
 		return fastsync.Event{}, err
 	}
-	scope := fastsync.Tree // on another host than the root's: a subscriber sees whether it is a directory
-	if _, err := os.Stat(source); err == nil {
-		if scope, err = publisher.Look(source, rel, ""); err != nil {
-			return fastsync.Event{}, err
-		}
+	if _, err := os.Stat(source); err != nil {
+		return fastsync.Event{}, fmt.Errorf("%q cannot be looked at: the source %s is not on this host; run it on the media host, or PUBLISH the path to the agent's channel", given, source)
+	}
+	rel, scope, err := publisher.Look(source, rel, "")
+	if err != nil {
+		return fastsync.Event{}, err
 	}
 	return fastsync.Event{
 		Change: fastsync.Change{Path: filepath.ToSlash(rel), Scope: scope}, Origin: fastsync.CMS, At: time.Now(),
