@@ -66,9 +66,11 @@ func (b *batcher) add(it *item) {
 }
 
 // take returns up to most items that are due and clear of running ones, and
-// when the next one is due if none was.
+// when the next one is due if none was. What lies below a directory that waits
+// for running paths waits with it, or new files would hold it up for good.
 func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) {
 	rest := b.order[:0]
+	blocked := map[string]bool{}
 	for i, it := range b.order {
 		if len(batch) == most {
 			rest = append(rest, b.order[i:]...)
@@ -79,7 +81,8 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 			if next.IsZero() || it.due.Before(next) {
 				next = it.due
 			}
-		case !b.clear(it.change.Path):
+		case !b.clear(it.change.Path) || below(it.change.Path, blocked):
+			blocked[it.change.Path] = true
 		default:
 			batch = append(batch, it)
 			delete(b.waiting, it.change)
@@ -93,6 +96,16 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 		b.mark(it.change.Path, 1)
 	}
 	return batch, next
+}
+
+// below tells whether a directory above p is among dirs.
+func below(p string, dirs map[string]bool) bool {
+	for dir := p; len(dirs) > 0 && dir != fastsync.Root; {
+		if dir = path.Dir(dir); dirs[dir] {
+			return true
+		}
+	}
+	return false
 }
 
 // clear tells whether no running path is p, below p or above it.

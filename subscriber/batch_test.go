@@ -65,3 +65,23 @@ func TestBatchWaitsForWhatIsNotDue(t *testing.T) {
 		t.Fatal("an item that is due was not taken")
 	}
 }
+
+// A directory whose files keep coming gets its turn when those that run are done.
+func TestNewFilesDoNotHoldTheirDirectoryUp(t *testing.T) {
+	b, now := newBatcher(), time.Now()
+	add := func(p string, scope fastsync.Scope) {
+		b.add(&item{change: fastsync.Change{Path: p, Scope: scope}, since: now, due: now})
+	}
+	add("d/1", fastsync.Entry)
+	first, _ := b.take(now, 10)
+	add("d", fastsync.Tree)
+	add("d/2", fastsync.Entry)
+	add("e/1", fastsync.Entry)
+	if second, _ := b.take(now, 10); len(second) != 1 || second[0].change.Path != "e/1" {
+		t.Errorf("took %v, want e/1 alone", second)
+	}
+	b.done(first)
+	if third, _ := b.take(now, 10); len(third) != 2 || third[0].change.Path != "d" {
+		t.Errorf("took %v, want d and d/2", third)
+	}
+}

@@ -1,7 +1,10 @@
 package watcher
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -72,6 +75,11 @@ func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
 			g.flyingSince = r.since
 		}
 	}
+	// A directory before what is in it: who reads them one by one ships it first,
+	// and does not find it held up by its files.
+	slices.SortFunc(events, func(a, b fastsync.Event) int {
+		return cmp.Or(width(b.Scope)-width(a.Scope), strings.Compare(a.Path, b.Path))
+	})
 	g.ready, g.flushAt, g.flying = map[string]waiting{}, time.Time{}, true
 	g.running.Go(func() {
 		if err := g.w.cfg.Publisher.Publish(ctx, events...); err != nil {
