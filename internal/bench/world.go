@@ -104,7 +104,8 @@ func until(ctx context.Context, patience, every time.Duration, done func() bool)
 	return nil
 }
 
-// baseline writes the burst and copies it with one bare rsync.
+// baseline writes the burst and copies it with one bare rsync, watched as a tool
+// is: looking for files and sampling memory take their part of two cores.
 func (w *world) baseline(ctx context.Context, s scope) (baseline, error) {
 	from, to := filepath.Join(w.dir, "bare", "from"), filepath.Join(w.dir, "bare", "to")
 	for _, d := range []string{from, to} {
@@ -114,16 +115,28 @@ func (w *world) baseline(ctx context.Context, s scope) (baseline, error) {
 	}
 	syscall.Sync() // what the tool before left to be written must not count
 	begun := time.Now()
-	if _, err := writeBurst(from, s); err != nil {
+	names, err := writeBurst(from, s)
+	if err != nil {
 		return baseline{}, err
 	}
 	b := baseline{write: time.Since(begun)}
 	begun = time.Now()
-	if out, err := exec.CommandContext(ctx, "rsync", "-a", "-e", w.rsh, from+"/", "127.0.0.1:"+to+"/").CombinedOutput(); err != nil {
-		return b, fmt.Errorf("bare rsync: %w: %s", err, out)
+	cmd := exec.CommandContext(ctx, "rsync", "-a", "-e", w.rsh, from+"/", "127.0.0.1:"+to+"/")
+	if err := cmd.Start(); err != nil {
+		return b, fmt.Errorf("bare rsync: %w", err)
+	}
+	peak := watchMemory(cmd.Process.Pid)
+	for _, name := range names {
+		if err := arrive(ctx, filepath.Join(to, name), 10_000, s.patience); err != nil {
+			return b, fmt.Errorf("bare rsync: %s: %w", name, err)
+		}
 	}
 	b.rsync = time.Since(begun)
-	err := os.RemoveAll(filepath.Join(w.dir, "bare"))
+	peak()
+	if err := cmd.Wait(); err != nil {
+		return b, fmt.Errorf("bare rsync: %w", err)
+	}
+	err = os.RemoveAll(filepath.Join(w.dir, "bare"))
 	syscall.Sync()
 	return b, err
 }
