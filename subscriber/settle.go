@@ -61,6 +61,7 @@ func (l *loop) sort(r result, now time.Time) sorted {
 		reason, bad := why[it.change]
 		switch {
 		case bad:
+			delete(l.held, it.key()) // it is there again, and fails otherwise
 			s.failed[it] = reason
 		case again[it.change] && !l.restless(it, now):
 			it.tries++
@@ -215,6 +216,7 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		l.state.Delivered += int64(len(s.delivered))
 		l.state.LastDelivery = now
 	}
+	braked := 0
 	for it, why := range s.failed {
 		f, listed := failed[it.change.Path]
 		l.sweep.settled(it, false)
@@ -222,11 +224,16 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 			l.state.Gap = "more than 100,000 paths fail, so not all are listed: mend what the listed ones say"
 			continue
 		}
-		if old := l.retry[it.key()]; old.Why != why {
+		old := l.retry[it.key()]
+		switch {
+		case old.Why == why:
+		case f.Held:
+			braked++
+		default:
 			l.log.Error().Str("path", it.change.Path).Str("why", why).Msg("cannot ship a path; it is listed and tried again later")
 		}
 		l.retry[it.key()] = f
-		if l.held[it.key()] {
+		if f.Held {
 			continue // an operator decides
 		}
 		most := pathMost
@@ -234,6 +241,9 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 			most = restlessMost
 		}
 		l.again(&item{change: it.key(), since: now, tries: f.Tries, cut: it.cut}, now, delay(pathFirst, most, f.Tries))
+	}
+	if braked > 0 {
+		l.log.Warn().Int("paths", braked).Msg("deletions held: more than --max-delete; fastsync status names them and what to do")
 	}
 }
 

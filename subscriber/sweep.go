@@ -5,8 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -19,8 +17,6 @@ const (
 	// maxRepairs bounds the drift that one sweep repairs; for the rest it is
 	// followed by another.
 	maxRepairs = 50_000
-	// maxOrders bounds the operators who wait for a sweep.
-	maxOrders = 8
 )
 
 // finding is one path that a comparison found to differ.
@@ -49,14 +45,11 @@ type sweeper struct {
 	owed           map[fastsync.Change]bool // drift that no batch could ship yet
 	more           bool                     // there is drift beyond maxRepairs
 
+	lefts   int       // sweeps in a row that left something that no batch is to ship
+	recheck time.Time // when to sweep again for that; zero for not
+
 	failures int       // comparisons failed in a row
 	notUntil time.Time // no sweep before this
-}
-
-// order is an operator's wish for a sweep.
-type order struct {
-	id     string // by which the operator knows the answer
-	dryRun bool
 }
 
 func newSweeper() *sweeper {
@@ -129,6 +122,8 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	switch {
 	case sweep.Finished.IsZero():
 		s.want("the target has not been swept")
+	case !s.recheck.IsZero() && now.After(s.recheck):
+		s.want("what the last sweep left")
 	case l.cfg.SweepEvery < 0:
 	case s.next.IsZero():
 		s.next = sweep.Finished.Add(jitter(l.cfg.SweepEvery))
@@ -150,7 +145,7 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 		l.log.Info().Str("reason", reason).Bool("dry_run", by.dryRun).Msg("sweep begins")
 	}
 	l.state.Sweep = Sweep{Running: true, DryRun: by.dryRun, ID: by.id, Started: now, Finished: sweep.Finished}
-	s.more, s.gone = false, 0
+	s.more, s.gone, s.recheck = false, 0, time.Time{}
 	s.recent, s.repairs, s.settledRepairs = map[string]int{}, map[fastsync.Change]bool{}, nil
 	s.owed = map[fastsync.Change]bool{}
 	for change := range l.batch.waiting {
@@ -266,6 +261,7 @@ func (l *loop) swept(now time.Time) {
 		sweep.Left = sweep.Drift
 	} else {
 		sweep.Finished, s.next = now, time.Time{}
+		l.lookAgain(now)
 	}
 	if sweep.Left == 0 && !s.more {
 		l.state.Gap = ""
@@ -283,36 +279,16 @@ func (l *loop) swept(now time.Time) {
 		Int("extra", sweep.Extra).Dur("took", sweep.Took).Msg("sweep ended")
 }
 
-// answer keeps how an operator's sweep ended, since the next one may begin
-// before the state is written.
-func (l *loop) answer(now time.Time) {
-	st := &l.state
-	st.Answers = slices.DeleteFunc(st.Answers, func(s Sweep) bool { return now.Sub(s.Started.Add(s.Took)) > time.Minute })
-	if st.Sweep.ID == "" {
+// lookAgain sweeps again soon when repaired paths still differed: most likely
+// they changed meanwhile.
+func (l *loop) lookAgain(now time.Time) {
+	s := l.sweep
+	if l.state.Sweep.Left <= len(s.owed) { // what batches still try is swept when it is shipped
+		s.lefts = 0
 		return
 	}
-	st.Sweep.Took = now.Sub(st.Sweep.Started)
-	if st.Answers = append(st.Answers, st.Sweep); len(st.Answers) > maxOrders {
-		st.Answers = st.Answers[1:]
-	}
-}
-
-// obey carries an operator's order out.
-func (l *loop) obey(said string, now time.Time) {
-	verb, id, _ := strings.Cut(said, " ")
-	l.dirty = true
-	switch verb {
-	case "sweep", "dry-run":
-		if len(l.sweep.orders) < maxOrders {
-			l.sweep.orders = append(l.sweep.orders, order{id, verb == "dry-run"})
-		}
-	case "release":
-		for change := range l.held {
-			delete(l.held, change)
-			l.log.Warn().Str("path", change.Path).Msg("an operator let a held deletion through")
-			l.batch.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
-		}
-	}
+	s.lefts++
+	s.recheck = now.Add(delay(pathFirst, pathMost, s.lefts))
 }
 
 // jitter spreads sweeps of several targets by up to a tenth of their period.

@@ -178,3 +178,25 @@ func TestASweepHoldsDeletionsPastTheBrake(t *testing.T) {
 		}
 	})
 }
+
+// A path that changed while a sweep looked at it again does not keep the target
+// degraded until the next one.
+func TestWhatASweepLeftIsLookedAtSoon(t *testing.T) {
+	x := swept()
+	x.drift, x.leaves = []string{"a"}, []string{"a"}
+	inBubble(t, never, x, func(l *loop) {
+		l.orders <- "sweep one"
+		after(time.Second)
+		if got := x.look(); got.state.Sweep.Left != 1 || got.state.Health != "degraded" {
+			t.Fatalf("%+v", got.state.Sweep)
+		}
+		after(2 * pathFirst)
+		if got := x.look(); got.state.Health != "ok" || len(got.sweeps) != 2 {
+			t.Errorf("swept at %v, health %s", got.sweeps, got.state.Health)
+		}
+		after(time.Hour)
+		if got := x.look(); len(got.sweeps) != 2 {
+			t.Errorf("swept at %v with nothing left", got.sweeps)
+		}
+	})
+}

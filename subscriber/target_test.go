@@ -48,6 +48,7 @@ type target struct {
 	refuse    map[string]string // path → reason
 	refuseAll string            // reason
 	again     string            // this path changes during each run
+	leaves    []string          // found by the next comparison of repaired paths
 	parts     string            // a folder of parts that sweeps find
 	cut       bool              // each run ends early
 	drift     []string          // found by the next comparison of the whole root
@@ -104,6 +105,9 @@ func (x *target) Compare(_ context.Context, changes []fastsync.Change, found fun
 	if changes == nil {
 		x.sweeps = append(x.sweeps, time.Since(x.begun))
 		drift, x.drift = x.drift, nil
+	}
+	if changes != nil {
+		drift, x.leaves = x.leaves, nil
 	}
 	err := x.cmpErr
 	x.mu.Unlock()

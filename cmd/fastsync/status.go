@@ -37,6 +37,7 @@ type failedEntry struct {
 	Why   string    `json:"why"`
 	Since time.Time `json:"since"`
 	Tries int       `json:"tries"`
+	Held  bool      `json:"held,omitempty"`
 }
 
 func newStatus() *cobra.Command {
@@ -226,11 +227,12 @@ func printTarget(p func(string, ...any), t targetStatus, now time.Time) {
 	if len(t.Held) > 0 {
 		p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", t.HeldCount, t.Held[0], t.Target)
 	}
-	for _, f := range t.Paths[:min(len(t.Paths), 20)] {
+	failed := slices.DeleteFunc(slices.Clone(t.Paths), func(f failedEntry) bool { return f.Held }) // told above
+	for _, f := range failed[:min(len(failed), 20)] {
 		p("          failed %q: %s (%d tries since %s)", f.Path, f.Why, f.Tries, ago(now, f.Since))
 	}
-	if len(t.Paths) > 20 {
-		p("          and %d more failed paths; see --json", len(t.Paths)-20)
+	if len(failed) > 20 {
+		p("          and %d more failed paths; see --json", len(failed)-20)
 	}
 }
 

@@ -1,0 +1,50 @@
+package subscriber
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// maxOrders bounds the operators who wait for a sweep.
+const maxOrders = 8
+
+// order is an operator's wish for a sweep.
+type order struct {
+	id     string // by which the operator knows the answer
+	dryRun bool
+}
+
+// answer keeps how an operator's sweep ended, since the next one may begin
+// before the state is written.
+func (l *loop) answer(now time.Time) {
+	st := &l.state
+	st.Answers = slices.DeleteFunc(st.Answers, func(s Sweep) bool { return now.Sub(s.Started.Add(s.Took)) > time.Minute })
+	if st.Sweep.ID == "" {
+		return
+	}
+	st.Sweep.Took = now.Sub(st.Sweep.Started)
+	if st.Answers = append(st.Answers, st.Sweep); len(st.Answers) > maxOrders {
+		st.Answers = st.Answers[1:]
+	}
+}
+
+// obey carries an operator's order out.
+func (l *loop) obey(said string, now time.Time) {
+	verb, id, _ := strings.Cut(said, " ")
+	l.dirty = true
+	switch verb {
+	case "sweep", "dry-run":
+		if len(l.sweep.orders) < maxOrders {
+			l.sweep.orders = append(l.sweep.orders, order{id, verb == "dry-run"})
+		}
+	case "release":
+		for change := range l.held {
+			delete(l.held, change)
+			l.log.Warn().Str("path", change.Path).Msg("an operator let a held deletion through")
+			l.batch.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
+		}
+	}
+}
