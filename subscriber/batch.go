@@ -56,7 +56,7 @@ func (b *batcher) add(it *item) {
 			old.due = it.due
 		}
 		old.held = old.held && it.held
-		if old.restless = earlier(it.restless, old.restless); old.restless.IsZero() {
+		if old.restless.IsZero() || !it.restless.IsZero() && it.restless.Before(old.restless) {
 			old.restless = it.restless
 		}
 		return

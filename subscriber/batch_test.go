@@ -85,3 +85,20 @@ func TestNewFilesDoNotHoldTheirDirectoryUp(t *testing.T) {
 		t.Errorf("took %v, want d and d/2", third)
 	}
 }
+
+// A new event does not make a file that never rests look rested.
+func TestRestlessnessOutlivesAMerge(t *testing.T) {
+	now := time.Unix(1, 0)
+	early, late := now, now.Add(time.Second)
+	for _, c := range []struct{ waiting, added, want time.Time }{
+		{early, time.Time{}, early}, {time.Time{}, early, early}, {early, late, early}, {late, early, early}, {},
+	} {
+		b, old, it := newBatcher(), at("a"), at("a")
+		old.restless, it.restless = c.waiting, c.added
+		b.add(old)
+		b.add(it)
+		if !old.restless.Equal(c.want) {
+			t.Errorf("%v merged into %v gives %v, want %v", c.added, c.waiting, old.restless, c.want)
+		}
+	}
+}
