@@ -19,6 +19,20 @@ const (
 	Tree Scope = "tree"
 )
 
+// Width orders scopes: the wider of two for one path covers the other. A scope
+// that is none has 0.
+func (s Scope) Width() int {
+	switch s {
+	case Tree:
+		return 3
+	case Listing:
+		return 2
+	case Entry:
+		return 1
+	}
+	return 0
+}
+
 // Origin says who noticed a change.
 type Origin string
 

@@ -67,13 +67,11 @@ func (r *Rsyncer) tidy(ctx context.Context, what []string, stdin []byte) error {
 
 // partial is the folder of cut files that p is or is in, or "".
 func partial(p string) string {
+	found := ""
 	for at := p; at != "."; at = path.Dir(at) {
 		if path.Base(at) == fastsync.PartialDir {
-			p = at
+			found = at
 		}
 	}
-	if path.Base(p) != fastsync.PartialDir {
-		return ""
-	}
-	return p
+	return found
 }

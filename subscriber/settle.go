@@ -177,29 +177,34 @@ func (l *loop) listing(s sorted, failed map[string]failedPath, healed []string) 
 		delivered[it.key()] = true
 	}
 	entries := maps.Clone(failed)
-	keep := func(p string) {
-		for _, scope := range []fastsync.Scope{fastsync.Entry, fastsync.Listing, fastsync.Tree} {
-			change := fastsync.Change{Path: p, Scope: scope}
-			if f, ok := l.retry[change]; ok && !delivered[change] && width(scope) > width(entries[p].Scope) {
-				entries[p] = f
-			}
+	for p, f := range failed {
+		if other, ok := l.widest(p, delivered); ok && other.Scope.Width() > f.Scope.Width() {
+			entries[p] = other
 		}
-	}
-	for p := range failed {
-		keep(p)
 	}
 	var gone []string
 	for _, p := range healed {
-		if _, fails := entries[p]; !fails {
-			entries[p] = failedPath{}
-			keep(p)
+		if _, fails := failed[p]; fails {
+			continue
 		}
-		if entries[p].Scope == "" {
-			delete(entries, p)
+		if other, ok := l.widest(p, delivered); ok {
+			entries[p] = other
+		} else {
 			gone = append(gone, p)
 		}
 	}
 	return entries, gone
+}
+
+// widest is how p fails in its widest scope, but for what was delivered.
+func (l *loop) widest(p string, delivered map[fastsync.Change]bool) (failedPath, bool) {
+	for _, scope := range []fastsync.Scope{fastsync.Tree, fastsync.Listing, fastsync.Entry} {
+		change := fastsync.Change{Path: p, Scope: scope}
+		if f, ok := l.retry[change]; ok && !delivered[change] {
+			return f, true
+		}
+	}
+	return failedPath{}, false
 }
 
 // remember keeps the loop's own picture in step with what record wrote.

@@ -71,25 +71,12 @@ func (s *sweeper) stop() {
 // seen notes that a change is on its way anyhow, so that it is not drift.
 func (s *sweeper) seen(c fastsync.Change) {
 	if s.recent != nil && len(s.recent) < maxRecent {
-		s.recent[c.Path] = max(s.recent[c.Path], width(c.Scope))
+		s.recent[c.Path] = max(s.recent[c.Path], c.Scope.Width())
 	}
 }
 
 // expects tells whether what was seen of a path covers a change of it.
-func (s *sweeper) expects(c fastsync.Change) bool { return s.recent[c.Path] >= width(c.Scope) }
-
-// width orders scopes: an event of one scope covers findings of that and less.
-func width(scope fastsync.Scope) int {
-	switch scope {
-	case fastsync.Tree:
-		return 3
-	case fastsync.Listing:
-		return 2
-	case fastsync.Entry:
-		return 1
-	}
-	return 0
-}
+func (s *sweeper) expects(c fastsync.Change) bool { return s.recent[c.Path] >= c.Scope.Width() }
 
 func (s *sweeper) settled(it *item, delivered bool) {
 	change := it.key()

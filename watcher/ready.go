@@ -35,7 +35,7 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 	}
 	now := time.Now()
 	if old, ok := g.ready[p]; ok {
-		if width(old.Scope) > width(scope) {
+		if old.Scope.Width() > scope.Width() {
 			scope = old.Scope
 		}
 		since = old.since
@@ -45,16 +45,6 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 	g.ready[p] = waiting{since: since, Event: fastsync.Event{
 		Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.Watch, At: now,
 	}}
-}
-
-func width(s fastsync.Scope) int {
-	switch s {
-	case fastsync.Tree:
-		return 2
-	case fastsync.Listing:
-		return 1
-	}
-	return 0
 }
 
 // flush hands what is ready to the publisher if that is free. When too much
@@ -78,7 +68,7 @@ func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
 	// A directory before what is in it: who reads them one by one ships it first,
 	// and does not find it held up by its files.
 	slices.SortFunc(events, func(a, b fastsync.Event) int {
-		return cmp.Or(width(b.Scope)-width(a.Scope), strings.Compare(a.Path, b.Path))
+		return cmp.Or(b.Scope.Width()-a.Scope.Width(), strings.Compare(a.Path, b.Path))
 	})
 	g.ready, g.flushAt, g.flying = map[string]waiting{}, time.Time{}, true
 	g.running.Go(func() {
