@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/fastsync/fastsync"
-	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // job is a path of a run's list, and the changes that it settles.
@@ -110,7 +109,7 @@ func (g *group) imply(into *group, files map[string]string) {
 
 // gate looks at paths beneath the root, each parent once.
 type gate struct {
-	root    *os.Root
+	root    *os.Root // nil of a root on another host
 	parents map[string]parent
 }
 
@@ -121,6 +120,22 @@ type parent struct {
 	mode   fs.FileMode
 	absent bool
 	err    error
+}
+
+func (r *Rsyncer) openGate() (*gate, error) {
+	g := &gate{parents: map[string]parent{}}
+	if r.pull {
+		return g, nil
+	}
+	var err error
+	g.root, err = r.openRoot()
+	return g, err
+}
+
+func (g *gate) close() {
+	if g.root != nil {
+		_ = g.root.Close()
+	}
 }
 
 func (g *gate) parent(dir string) parent {
@@ -150,15 +165,11 @@ func (g *gate) parent(dir string) parent {
 // run goes to the outcome.
 func (r *Rsyncer) sort(changes []fastsync.Change, out *fastsync.Outcome, remove bool) (groups, error) {
 	var to groups
-	g := gate{parents: map[string]parent{}}
-	if !r.pull {
-		root, err := r.openRoot()
-		if err != nil {
-			return to, err
-		}
-		defer root.Close()
-		g.root = root
+	g, err := r.openGate()
+	if err != nil {
+		return to, err
 	}
+	defer g.close()
 	for _, c := range changes {
 		if err := fastsync.CheckPath(c.Path); err != nil {
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: err.Error()})
@@ -168,7 +179,7 @@ func (r *Rsyncer) sort(changes []fastsync.Change, out *fastsync.Outcome, remove 
 			r.placeRemote(c, &to)
 			continue
 		}
-		if reason := r.place(&g, c, &to, out, remove); reason != "" {
+		if reason := r.place(g, c, &to, out, remove); reason != "" {
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: reason})
 		}
 	}
@@ -222,13 +233,6 @@ func (r *Rsyncer) place(g *gate, c fastsync.Change, to *groups, out *fastsync.Ou
 	return ""
 }
 
-// beingWritten tells whether somebody has the file open for writing, as far as
-// the kernel tells.
-func (r *Rsyncer) beingWritten(p string) bool {
-	state, _ := lease.Probe(r.source + p) // an error is a file that nobody knows about
-	return state == lease.Open
-}
-
 // placeRemote sorts without a look: only the other host knows what a path is.
 func (r *Rsyncer) placeRemote(c fastsync.Change, to *groups) {
 	if !r.cfg.Filter.Excluded(c.Path, c.Scope == fastsync.Listing || c.Scope == fastsync.Tree) {
@@ -279,11 +283,4 @@ func (r *Rsyncer) checkRoot(root *os.Root) error {
 		return r.fault(fastsync.Person, "the source "+r.source+" is another directory than at the start: restart fastsync if that is meant", nil)
 	}
 	return nil
-}
-
-// changed tells whether the file of an entry is not the one that was looked at
-// before the run. Gone counts.
-func changed(root *os.Root, j job) bool {
-	now, err := root.Lstat(j.path)
-	return err != nil || !os.SameFile(now, j.before) || now.Size() != j.before.Size() || !now.ModTime().Equal(j.before.ModTime())
 }

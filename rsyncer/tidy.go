@@ -16,16 +16,12 @@ func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
 	if changes == nil {
 		return r.tidy(ctx, []string{"-r"}, nil)
 	}
-	g := gate{parents: map[string]parent{}}
-	if !r.pull {
-		root, err := r.openRoot()
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		g.root = root
+	g, err := r.openGate()
+	if err != nil {
+		return err
 	}
-	lists := map[kind][]job{}
+	defer g.close()
+	lists := map[kind]*group{listings: {at: map[string]int{}}, trees: {at: map[string]int{}}}
 	for _, c := range changes {
 		if fastsync.CheckPath(c.Path) != nil {
 			continue
@@ -40,16 +36,16 @@ func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
 		if !r.pull && g.parent(dir).stop != "" {
 			continue // gone, or a link, which rsync would follow
 		}
-		lists[k] = append(lists[k], job{path: dir})
+		lists[k].add(job{path: dir})
 	}
-	for k, jobs := range lists {
+	for k, g := range lists {
 		depth := "-d"
 		if k == trees {
 			depth = "-r"
 		}
 		args := []string{depth, "--files-from=-", "--from0", "--relative", "--ignore-missing-args"}
-		for from := 0; from < len(jobs); from += maxEntries {
-			if err := r.tidy(ctx, args, list(k, jobs[from:min(from+maxEntries, len(jobs))])); err != nil {
+		for part := range slices.Chunk(g.jobs, maxEntries) {
+			if err := r.tidy(ctx, args, list(k, part)); err != nil {
 				return err
 			}
 		}

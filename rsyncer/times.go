@@ -60,15 +60,11 @@ func timesList(k kind, dirs []string) []byte {
 // directories are what changes touched, each once. Of another host's root
 // nobody here knows what is a directory, and files in the list do no harm.
 func (r *Rsyncer) directories(changes []fastsync.Change) (map[kind][]string, error) {
-	g := gate{parents: map[string]parent{}}
-	if !r.pull {
-		root, err := r.openRoot()
-		if err != nil {
-			return nil, err
-		}
-		defer root.Close()
-		g.root = root
+	g, err := r.openGate()
+	if err != nil {
+		return nil, err
 	}
+	defer g.close()
 	jobs, seen := map[kind][]string{}, map[string]bool{}
 	for _, c := range changes {
 		if fastsync.CheckPath(c.Path) != nil {
