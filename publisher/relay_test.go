@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fastsync/fastsync"
-	"github.com/fastsync/fastsync/internal/redisserver"
+	"github.com/fastsync/fastsync/internal/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,33 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startRedis gives a client of a real Redis that the test owns.
 func startRedis(t *testing.T) *redis.Client {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	server, err := redisserver.New(redisserver.Config{Dir: t.TempDir(), Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ended })
-	select {
-	case <-server.Ready():
-	case err := <-ended:
-		ended <- nil
-		t.Fatal(err)
-	}
-	opt, err := redis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(opt)
-	t.Cleanup(func() { _ = client.Close() })
-	return client
+	return redistest.Client(t, redistest.Start(t))
 }
 
 // sink is a Publisher in memory that can refuse to take anything.

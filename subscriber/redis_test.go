@@ -1,10 +1,7 @@
 package subscriber
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -12,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fastsync/fastsync"
-	"github.com/fastsync/fastsync/internal/redisserver"
+	"github.com/fastsync/fastsync/internal/redistest"
 )
 
 var keys = fastsync.NewKeys("media")
@@ -20,35 +17,8 @@ var keys = fastsync.NewKeys("media")
 // startRedis gives a way to make clients of a real Redis that the test owns.
 func startRedis(t *testing.T) (client func() *redis.Client) {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	server, err := redisserver.New(redisserver.Config{Dir: t.TempDir(), Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-ended })
-	select {
-	case <-server.Ready():
-	case err := <-ended:
-		ended <- nil
-		t.Fatal(err)
-	}
-	return func() *redis.Client {
-		opt, err := redis.ParseURL(server.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := redis.NewClient(opt)
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
+	options := redistest.Start(t)
+	return func() *redis.Client { return redistest.Client(t, options) }
 }
 
 // serving is a Subscriber for a target that no loop runs for.

@@ -9,13 +9,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync/internal/redistest"
 )
 
 // snapshotting starts a Redis as Debian ships it, with snapshots alone, and
 // gives a way to kill it.
 func snapshotting(t *testing.T, dir string) (client *redis.Client, kill func()) {
 	t.Helper()
-	startRedis(t) // skips where there is none
+	redistest.Need(t)
 	socket := filepath.Join(dir, "s")
 	cmd := exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "3600 1", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fastsync/fastsync"
-	"github.com/fastsync/fastsync/internal/redisserver"
+	"github.com/fastsync/fastsync/internal/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,10 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func need(t *testing.T) {
 	t.Helper()
 	fault := ""
-	for _, tool := range []string{"php", "redis-server"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			fault = err.Error()
-		}
+	if _, err := exec.LookPath("php"); err != nil {
+		fault = err.Error()
 	}
 	if out, err := exec.Command("php", "-m").Output(); err != nil || !strings.Contains(string(out), "\nredis\n") {
 		fault += " php has no redis extension"
@@ -44,32 +42,8 @@ func need(t *testing.T) {
 func startRedis(t *testing.T) (socket string, client *redis.Client) {
 	t.Helper()
 	need(t)
-	server, err := redisserver.New(redisserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case <-server.Ready():
-	case err := <-ended:
-		ended <- err
-		t.Fatal(err)
-	}
-	options, err := redis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client = redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	return options.Addr, client
+	options := redistest.Start(t)
+	return options.Addr, redistest.Client(t, options)
 }
 
 var keys = fastsync.NewKeys("media")
