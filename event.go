@@ -100,6 +100,17 @@ func ParseEvent(fields map[string]any) (Event, error) {
 	return e, nil
 }
 
+// Lane is one of the two ways to a target, so that what is large delays nothing
+// that is small.
+type Lane string
+
+const (
+	// Live is for events: somebody waits for them.
+	Live Lane = "live"
+	// Bulk is for drift, large trees and files above 64 MB.
+	Bulk Lane = "bulk"
+)
+
 // Failure is a change that could not be delivered, and why, in a sentence for
 // an operator.
 type Failure struct {
@@ -115,6 +126,8 @@ type Outcome struct {
 	Failed []Failure
 	// Again holds changes whose file was open or changed while it was shipped.
 	Again []Change
+	// Bulk holds changes that are too large for the live lane and were not tried.
+	Bulk []Change
 	// Held are deletions that a brake stopped until an operator lets them through.
 	Held []Change
 	// Kept are paths gone from the root that stay at the target, since deletes are off.

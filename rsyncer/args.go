@@ -44,8 +44,8 @@ func daemon(s string) bool {
 	return found && !strings.Contains(host+before, "/") && host+before != ""
 }
 
-// common are the arguments of every run, up to the operands.
-func (r *Rsyncer) common() []string {
+// common are the arguments of every run of a lane, up to the operands.
+func (r *Rsyncer) common(lane fastsync.Lane) []string {
 	args := []string{
 		"-lptgo", "--no-D", "--omit-dir-times",
 		"--modify-window=-1", // else a rewrite of equal size within a second is never copied
@@ -67,7 +67,7 @@ func (r *Rsyncer) common() []string {
 	case direct:
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
-		args = append(args, "--rsh="+r.shell())
+		args = append(args, "--rsh="+r.shell()+r.shared(lane))
 	}
 	return append(args, r.cfg.Filter.Args()...)
 }
@@ -83,10 +83,18 @@ func (r *Rsyncer) shell() string {
 	return r.cfg.Rsh
 }
 
-// args are the arguments of a run over a list. limit is the most deletions,
-// negative for any number; remove says whether to delete at all.
-func (r *Rsyncer) args(k kind, remove bool, limit int) []string {
-	args := append(r.common(), "--partial-dir="+fastsync.PartialDir, "--files-from=-", "--from0", "--relative")
+// spec is what a run over a list is to do. limit is the most deletions, negative
+// for any number; remove says whether to delete at all.
+type spec struct {
+	kind   kind
+	remove bool
+	limit  int
+}
+
+// args are the arguments of a run over a list.
+func (r *Rsyncer) args(lane fastsync.Lane, s spec) []string {
+	k, remove, limit := s.kind, s.remove, s.limit
+	args := append(r.common(lane), "--partial-dir="+fastsync.PartialDir, "--files-from=-", "--from0", "--relative")
 	missing := "--ignore-missing-args"
 	switch k {
 	case entries:

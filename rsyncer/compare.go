@@ -37,6 +37,7 @@ func (n newDirs) covers(it item) bool {
 // as gone, when the whole root is compared. It writes nothing. An
 // [fastsync.Unread] names what could not be read; the rest was compared.
 func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
+	r.reach(ctx, fastsync.Bulk)
 	fresh, parts := newDirs{}, map[string]bool{}
 	each := func(it item) {
 		if fresh.covers(it) {
@@ -62,7 +63,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 		if err := r.ready(ctx); err != nil {
 			return err
 		}
-		args := r.operands(append(r.common(), "-r", "-n", "--delete"))
+		args := r.operands(append(r.common(fastsync.Bulk), "-r", "-n", "--delete"))
 		return r.compareRun(ctx, args, nil, each)
 	}
 	var out fastsync.Outcome
@@ -77,7 +78,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 	for _, g := range to {
 		for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
 			part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
-			args := r.operands(append(r.args(g.kind, true, -1), "-n"))
+			args := r.operands(append(r.args(fastsync.Bulk, spec{g.kind, true, -1}), "-n"))
 			err := r.compareRun(ctx, args, list(g.kind, part), each)
 			if unread := (*fastsync.Unread)(nil); errors.As(err, &unread) {
 				all.Failures = append(all.Failures, unread.Failures...)
@@ -95,7 +96,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 // compareRun returns an [fastsync.Unread] on exit 23: a directory that cannot
 // be read hides what differs below it, and equality must not be claimed.
 func (r *Rsyncer) compareRun(ctx context.Context, args []string, stdin []byte, each func(item)) error {
-	res := r.run(ctx, args, stdin, each)
+	res := r.cold(ctx, args, stdin, each)
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func TestRootGone(t *testing.T) { // fact 7, 16a
 		t.Helper()
 		var run *fastsync.RunError
 		for _, changes := range [][]fastsync.Change{entry("keep"), scoped(".", fastsync.Tree)} {
-			if _, err := r.Sync(context.Background(), changes); !errors.As(err, &run) || run.Class != class {
+			if _, err := r.Sync(context.Background(), fastsync.Live, changes); !errors.As(err, &run) || run.Class != class {
 				t.Errorf("%s: %v", what, err)
 			}
 		}

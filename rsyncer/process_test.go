@@ -49,7 +49,7 @@ func TestStalledPeer(t *testing.T) { // facts 3, 4
 	cfg.Target = "nowhere:/x"
 	cfg.Rsh = script(t, `trap "" TERM; echo $$ > `+pid+`; while :; do sleep 1; done`)
 	cfg.Stall, cfg.Grace = 200*time.Millisecond, 200*time.Millisecond
-	_, err := open(t, cfg).Sync(context.Background(), entry("keep"))
+	_, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep"))
 	var run *fastsync.RunError
 	if !errors.As(err, &run) || run.Class != fastsync.Transient || !errors.Is(err, errStalled) {
 		t.Fatalf("%v", err)
@@ -71,7 +71,7 @@ func TestCancelEndsEverything(t *testing.T) {
 		_, _ = os.ReadFile(ready) // blocks until the shell runs
 		cancel()
 	}()
-	_, err := open(t, cfg).Sync(ctx, entry("keep"))
+	_, err := open(t, cfg).Sync(ctx, fastsync.Live, entry("keep"))
 	<-done
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
@@ -87,7 +87,7 @@ func TestExitCodes(t *testing.T) { // fact 13
 		cfg := setup(t)
 		cfg.Name = "web1"
 		cfg.RsyncPath = script(t, `echo "it broke" >&2; echo "rsync error: x" >&2; exit `+strconv.Itoa(code))
-		_, err := open(t, cfg).Sync(context.Background(), entry("keep"))
+		_, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep"))
 		var run *fastsync.RunError
 		if !errors.As(err, &run) || run.Class != class || run.Code != code ||
 			!strings.Contains(run.What, "it broke") || !strings.Contains(run.What, "web1") {
@@ -119,7 +119,7 @@ func TestKnownMessages(t *testing.T) { // fact 13
 		t.Run(name, func(t *testing.T) {
 			cfg := setup(t)
 			cfg.RsyncPath = script(t, `cat >&2 <<"."`+"\n"+strings.Join(c.says, "\n")+"\n.\nexit "+strconv.Itoa(c.code))
-			_, err := open(t, cfg).Sync(context.Background(), entry("keep"))
+			_, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep"))
 			if err == nil || fastsync.ClassOf(err) != c.class || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v", err)
 			}
@@ -134,7 +134,7 @@ func TestANameIsNoMessage(t *testing.T) {
 		write(t, cfg.Source, name, "x")
 		write(t, cfg.Target, name+"/in the way", "x")
 	}
-	out, err := open(t, cfg).Sync(context.Background(), entry("No space left on device (28)", "x: Permission denied (publickey).", "ERROR: module is read only"))
+	out, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("No space left on device (28)", "x: Permission denied (publickey).", "ERROR: module is read only"))
 	if err != nil || len(out.Failed) != 3 {
 		t.Errorf("%+v, %v", out, err)
 	}

@@ -127,7 +127,7 @@ func TestPullFromEmptyRoot(t *testing.T) { // fact 7
 		write(t, target, "keep", "keep")
 		must(t, os.Remove(filepath.Join(source, "keep")))
 		var run *fastsync.RunError
-		if _, err := open(t, cfg).Sync(context.Background(), entry("keep")); !errors.As(err, &run) || read(target, "keep") != "keep" {
+		if _, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep")); !errors.As(err, &run) || read(target, "keep") != "keep" {
 			t.Errorf("%v", err)
 		}
 	})
@@ -141,13 +141,13 @@ func TestRefusals(t *testing.T) { // fact 13
 	} {
 		cfg.Target = target
 		var run *fastsync.RunError
-		if _, err := open(t, cfg).Sync(context.Background(), entry("keep")); !errors.As(err, &run) || run.Code != code {
+		if _, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep")); !errors.As(err, &run) || run.Code != code {
 			t.Errorf("%s: %v", target, err)
 		}
 	}
 	cfg.Rsh, cfg.Target = sshServer(t)+" -i /dev/null -o IdentitiesOnly=yes -o PubkeyAuthentication=no", "127.0.0.1:/x"
 	var run *fastsync.RunError
-	if _, err := open(t, cfg).Sync(context.Background(), entry("keep")); !errors.As(err, &run) || run.Code != 255 && run.Code != 12 { // which of the two depends on who ends first
+	if _, err := open(t, cfg).Sync(context.Background(), fastsync.Live, entry("keep")); !errors.As(err, &run) || run.Code != 255 && run.Code != 12 { // which of the two depends on who ends first
 		t.Errorf("ssh without a key: %v", err)
 	}
 }

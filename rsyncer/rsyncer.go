@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -47,13 +48,16 @@ type Config struct {
 	Stall time.Duration
 	// Grace is how long a run may take to end after SIGTERM; 0 means 2 s.
 	Grace time.Duration
+	// Warm is how many rsyncs Run keeps started for the next batches; 0 means
+	// none, and that each run logs in by itself.
+	Warm int
 	// RsyncPath is the local rsync; empty means the one in PATH.
 	RsyncPath string
 	Log       zerolog.Logger
 }
 
-// Rsyncer ships to one target. It holds no process and no state between calls:
-// Sync and Compare may run at the same time.
+// Rsyncer ships to one target. Its methods may run at the same time. Without
+// Run each call logs in by itself.
 type Rsyncer struct {
 	cfg    Config
 	pull   bool
@@ -61,6 +65,8 @@ type Rsyncer struct {
 	source string // as rsync's operand, with a trailing slash
 	target string
 	root   os.FileInfo // the root as it was at New; nil for pull
+	pool   *pool
+	shares map[fastsync.Lane]*share // empty where there is no ssh to share
 }
 
 // New checks the configuration and returns all faults joined. It starts
@@ -94,6 +100,8 @@ func New(cfg Config) (*Rsyncer, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	r.pool = newPool(r)
+	r.shares = r.newShares()
 	return r, nil
 }
 
@@ -179,13 +187,36 @@ func resolve(folder string) string {
 	}
 }
 
-// Sync ships changes. An error means that a run failed as a whole and wraps
+// Run keeps connections and rsyncs ready for Sync until ctx ends, and returns
+// when the last of them is gone. It may end while a Sync runs, not before the
+// last one is done: its connections would break.
+func (r *Rsyncer) Run(ctx context.Context) {
+	if r.cfg.Warm <= 0 {
+		return
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	if dir, err := r.controlDir(); err != nil {
+		r.cfg.Log.Warn().Err(err).Msg("no folder for shared ssh connections; each run logs in by itself")
+	} else if dir != "" {
+		defer os.RemoveAll(dir)
+		for lane, s := range r.shares {
+			s.socket = filepath.Join(dir, string(lane))
+			running.Go(func() { s.run(ctx) })
+		}
+	}
+	r.pool.run(ctx)
+	running.Wait() // before their folder goes
+}
+
+// Sync ships changes over a lane. An error means that a run failed as a whole and wraps
 // a [fastsync.RunError]; the outcome then holds only what was settled before.
-func (r *Rsyncer) Sync(ctx context.Context, changes []fastsync.Change) (fastsync.Outcome, error) {
-	var s session
+func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
+	s := session{lane: lane}
 	if len(changes) == 0 {
 		return s.outcome, nil
 	}
+	r.reach(ctx, lane)
 	groups, err := r.sort(changes, &s.outcome, r.cfg.Delete)
 	if err != nil {
 		return s.outcome, err

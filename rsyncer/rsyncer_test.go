@@ -82,7 +82,7 @@ func scoped(p string, s fastsync.Scope) []fastsync.Change {
 
 func ship(t testing.TB, r *Rsyncer, changes []fastsync.Change) fastsync.Outcome {
 	t.Helper()
-	out, err := r.Sync(context.Background(), changes)
+	out, err := r.Sync(context.Background(), fastsync.Live, changes)
 	must(t, err)
 	return out
 }

@@ -16,6 +16,7 @@ const (
 
 // session is what the runs of one Sync share.
 type session struct {
+	lane    fastsync.Lane
 	outcome fastsync.Outcome
 	deleted int // paths deleted so far, against Config.MaxDelete
 }
@@ -66,21 +67,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	limit := max(0, r.cfg.MaxDelete-s.deleted)
-	if g.released {
-		limit = -1
-	}
-	stdin := list(g.kind, jobs)
-	args := r.operands(r.args(g.kind, r.cfg.Delete, limit))
-	removed := 0
-	res := r.run(ctx, args, stdin, func(it item) {
-		if it.gone {
-			removed++
-		}
-	})
-	if !g.released {
-		s.deleted += removed
-	}
+	res := r.carry(ctx, s, g, jobs)
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -88,7 +75,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	open := map[string]verdict{}
 	if res.code == exitPartial || res.code == exitMaxDeletes || held(res.notes) {
 		var err error
-		if open, err = r.verify(ctx, g, jobs, res); err != nil {
+		if open, err = r.verify(ctx, s, g, jobs, res); err != nil {
 			return err
 		}
 	}
@@ -107,9 +94,9 @@ func (r *Rsyncer) ready(ctx context.Context) error {
 	if !r.cfg.Delete {
 		return nil
 	}
-	args := append(r.common(), "--list-only", "-d", "--", r.source)
+	args := append(r.common(fastsync.Bulk), "--list-only", "-d", "--", r.source)
 	n := 0
-	res := r.run(ctx, args, nil, func(item) {})
+	res := r.cold(ctx, args, nil, func(item) {})
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -143,12 +130,12 @@ type verdict struct {
 
 // verify asks rsync once more, without writing, what of the list is not in
 // sync: lines of the first run are no proof.
-func (r *Rsyncer) verify(ctx context.Context, g *group, jobs []job, first result) (map[string]verdict, error) {
+func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, first result) (map[string]verdict, error) {
 	braked := first.code == exitMaxDeletes || held(first.notes)
 	open := map[string]verdict{}
-	args := r.operands(append(r.args(g.kind, r.cfg.Delete, -1), "-n"))
+	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), "-n"))
 	fresh := newDirs{}
-	res := r.run(ctx, args, list(g.kind, jobs), func(it item) {
+	res := r.cold(ctx, args, list(g.kind, jobs), func(it item) {
 		if fresh.covers(it) || len(open) >= maxRemoved {
 			return
 		}

@@ -13,6 +13,7 @@ import (
 // listing's directory, all below a tree's; without changes (nil) everywhere,
 // which walks the whole root. What is still to be shipped starts anew then.
 func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
+	r.reach(ctx, fastsync.Bulk)
 	if changes == nil {
 		return r.tidy(ctx, []string{"-r"}, nil)
 	}
@@ -57,8 +58,8 @@ func (r *Rsyncer) tidy(ctx context.Context, what []string, stdin []byte) error {
 	args := slices.Concat(what, []string{
 		"--existing", "--ignore-existing", "--delete", "--ignore-errors",
 		"--filter=R " + fastsync.PartialDir + "/***", "--filter=P *", // before the operator's patterns
-	}, r.common())
-	return r.judge(ctx, r.run(ctx, r.operands(args), stdin, func(item) {}))
+	}, r.common(fastsync.Bulk))
+	return r.judge(ctx, r.cold(ctx, r.operands(args), stdin, func(item) {}))
 }
 
 // partial is the folder of cut files that p is or is in, or "".

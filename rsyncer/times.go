@@ -13,6 +13,7 @@ import (
 // them again. It ships no file, makes and deletes nothing. A time that may not
 // be set is no error: it is a matter of who owns the directory.
 func (r *Rsyncer) Settle(ctx context.Context, changes []fastsync.Change) error {
+	r.reach(ctx, fastsync.Bulk)
 	jobs, err := r.directories(changes)
 	if err != nil {
 		return err
@@ -20,7 +21,7 @@ func (r *Rsyncer) Settle(ctx context.Context, changes []fastsync.Change) error {
 	for k, part := range jobs {
 		for from := 0; from < len(part); from += maxEntries {
 			list := timesList(k, part[from:min(from+maxEntries, len(part))])
-			res := r.run(ctx, r.operands(r.timesArgs(k)), list, func(item) {})
+			res := r.cold(ctx, r.operands(r.timesArgs(k)), list, func(item) {})
 			if err := r.judge(ctx, res); err != nil {
 				return err
 			}
@@ -39,7 +40,7 @@ func (r *Rsyncer) timesArgs(k kind) []string {
 	if k == trees {
 		depth = "-r"
 	}
-	return append(r.common(), "--no-omit-dir-times", "--files-from=-", "--from0", "--relative",
+	return append(r.common(fastsync.Bulk), "--no-omit-dir-times", "--files-from=-", "--from0", "--relative",
 		depth, "--existing", "--ignore-existing", "--ignore-missing-args")
 }
 

@@ -47,13 +47,13 @@ func TestSettleSetsTheTimesOfDirectoriesAndNothingElse(t *testing.T) {
 		{Path: "tree", Scope: fastsync.Tree}, {Path: "r", Scope: fastsync.Entry},
 	}
 	ctx := context.Background()
-	if _, err := r.Sync(ctx, changes); err != nil {
+	if _, err := r.Sync(ctx, fastsync.Live, changes); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(source, "d/gone")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Sync(ctx, changes); err != nil {
+	if _, err := r.Sync(ctx, fastsync.Live, changes); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Unix(1_000_000_000, 0)

@@ -71,7 +71,7 @@ func TestWhatDoesNotFitKeepsNothingElseAway(t *testing.T) {
 	if len(out.Failed) != 1 || out.Failed[0].Path != "small/big" || read(cfg.Target, "zzz/photo") != "x" {
 		t.Errorf("%+v", out)
 	}
-	if _, err := r.Sync(context.Background(), entry("small/big")); fastsync.ClassOf(err) != fastsync.Full {
+	if _, err := r.Sync(context.Background(), fastsync.Live, entry("small/big")); fastsync.ClassOf(err) != fastsync.Full {
 		t.Errorf("alone: %v", err)
 	}
 }

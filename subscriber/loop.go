@@ -189,7 +189,7 @@ func (l *loop) ship(ctx context.Context, batch []*item) {
 		}
 	}
 	begun := time.Now()
-	outcome, err := l.cfg.Syncer.Sync(ctx, changes)
+	outcome, err := l.cfg.Syncer.Sync(ctx, fastsync.Live, changes)
 	outcome.Held = append(outcome.Held, held...)
 	l.results <- result{batch, outcome, err, time.Since(begun)}
 }

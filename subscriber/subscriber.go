@@ -23,8 +23,8 @@ import (
 
 // Syncer ships changes to the target and compares the target with the root.
 type Syncer interface {
-	// Sync ships; an error means that the run failed as a whole.
-	Sync(ctx context.Context, changes []fastsync.Change) (fastsync.Outcome, error)
+	// Sync ships over a lane; an error means that the run failed as a whole.
+	Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error)
 	// Compare calls found for each path that differs, gone for one that only
 	// the target has. Without changes it compares the whole root.
 	// An [fastsync.Unread] error names what could not be compared.

@@ -75,7 +75,7 @@ func (x *target) order(change func()) {
 	change()
 }
 
-func (x *target) Sync(_ context.Context, changes []fastsync.Change) (fastsync.Outcome, error) {
+func (x *target) Sync(_ context.Context, _ fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
 	var out fastsync.Outcome
 	x.mu.Lock()
 	r := run{at: time.Since(x.begun)}

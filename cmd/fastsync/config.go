@@ -33,6 +33,7 @@ type config struct {
 	StateDir    string `yaml:"state-dir"`
 	Channel     string `yaml:"channel"`
 	Rsh         string `yaml:"rsh"`
+	Warm        int    `yaml:"warm"`
 	Delete      bool   `yaml:"delete"`
 	MaxDelete   int    `yaml:"max-delete"`
 	Exclude     list   `yaml:"exclude"`
@@ -64,6 +65,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar((*[]string)(&c.Targets), "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
 	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify or off (only what the CMS publishes)")
 	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
+	f.IntVar(&c.Warm, "warm", 2, "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
 	f.IntVar(&c.MaxDelete, "max-delete", 1000, "the most deletions a batch or sweep may make without an operator")
 	f.StringArrayVar((*[]string)(&c.Exclude), "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")

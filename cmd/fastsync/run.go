@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -108,6 +109,9 @@ func (s *service) prepare() error {
 	if s.cfg.MaxDelete < 0 {
 		fault(fmt.Errorf("--max-delete %d: give the most deletions at once, 0 for the default of 1000", s.cfg.MaxDelete))
 	}
+	if s.cfg.Warm < 0 {
+		fault(fmt.Errorf("--warm %d: give the number of rsyncs to keep started for each target, 0 for none", s.cfg.Warm))
+	}
 	if s.subscribers {
 		fault(s.prepareTargets(sourceGood))
 	}
@@ -129,7 +133,7 @@ func (s *service) prepareTargets(sourceGood bool) error {
 	}
 	for _, t := range s.targets {
 		r, err := rsyncer.New(rsyncer.Config{
-			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Delete: s.cfg.Delete,
+			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Warm: s.cfg.Warm, Delete: s.cfg.Delete,
 			MaxDelete: s.cfg.MaxDelete, Filter: s.filter, Log: s.log.With().Str("target", t.Name).Logger(),
 		})
 		faults = append(faults, err)
@@ -205,13 +209,25 @@ func (s *service) runParts(ctx context.Context) error {
 		g.Go(func() error { return s.runAgent(ctx) })
 	}
 	for i, t := range s.targets {
-		g.Go(func() error { return s.subscriber(t, s.syncers[i]).Run(ctx) })
+		g.Go(func() error { return s.serve(ctx, t, s.syncers[i]) })
 	}
 	if s.subscribers {
 		s.log.Info().Str("source", s.cfg.Source).Int("targets", len(s.targets)).Str("version", ownVersion()).Msg("fastsync runs")
 	}
 	err := g.Wait()
 	s.log.Info().Msg("fastsync stopped")
+	return err
+}
+
+// serve runs a target's subscriber, and for as long as that has work to end, what
+// its runs share.
+func (s *service) serve(ctx context.Context, t target, r *rsyncer.Rsyncer) error {
+	kept, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(kept) })
+	err := s.subscriber(t, r).Run(ctx)
+	stop()
+	running.Wait()
 	return err
 }
 

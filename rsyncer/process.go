@@ -1,0 +1,240 @@
+package rsyncer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	maxLine  = 32 << 10 // longer than any path with each byte escaped
+	maxNotes = 1000     // messages kept of a run
+)
+
+var (
+	errStalled  = errors.New("no progress")
+	errReleased = errors.New("not needed any more")
+)
+
+// result is how an rsync ended.
+type result struct {
+	code  int      // -1: killed
+	notes []string // what it said that is not about an item
+	said  []string // of these, what came on stdout: no remote shell's warnings among it
+	items int64    // lines about items
+	err   error    // it did not run, or was stopped
+}
+
+// process is one rsync, which may be started before there is a list for it.
+type process struct {
+	r       *Rsyncer
+	args    string // joined: what it was started for
+	begun   time.Time
+	pid     int
+	stdin   io.WriteCloser
+	found   atomic.Pointer[func(item)]
+	lines   atomic.Int64 // seen so far: read by the watchdog
+	refused atomic.Bool  // ssh had to log in by itself
+	kill    context.CancelCauseFunc
+	ended   chan struct{} // closed when its group is gone; res is valid then
+	res     result
+}
+
+// start runs rsync up to the point where it waits for its list.
+func (r *Rsyncer) start(args []string) (*process, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p := &process{r: r, args: strings.Join(args, "\x00"), begun: time.Now(), kill: cancel, ended: make(chan struct{})}
+	stdout, stderr := p.collect()
+	cmd := exec.CommandContext(ctx, r.rsync, args...)
+	cmd.Env = environment()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = r.cfg.Grace
+	var err error
+	if p.stdin, err = cmd.StdinPipe(); err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, fmt.Errorf("start rsync: %w", err)
+	}
+	p.pid = cmd.Process.Pid
+	go p.wait(ctx, cmd, stdout, stderr)
+	return p, nil
+}
+
+// collect makes the writers that take in what rsync says.
+func (p *process) collect() (stdout, stderr *lines) {
+	note := func(line string) {
+		line = strings.TrimSuffix(line, "\r") // as ssh ends its own
+		if sessionRefused(line) {
+			p.refused.Store(true)
+			p.r.pool.rouse()
+			return // a matter of speed
+		}
+		if line != "" && len(p.res.notes) < maxNotes {
+			p.res.notes = append(p.res.notes, unescape(line))
+		}
+	}
+	return &lines{each: func(line string) { // of its own slice: both writers run at the same time
+		p.lines.Add(1)
+		if it, ok := parseItem(line); ok {
+			if found := p.found.Load(); found != nil {
+				(*found)(it)
+			}
+		} else if line != "" && !strings.HasPrefix(line, format) && len(p.res.said) < maxNotes {
+			p.res.said = append(p.res.said, unescape(line))
+		}
+	}}, &lines{each: note}
+}
+
+// wait ends with the process and all of its group.
+func (p *process) wait(ctx context.Context, cmd *exec.Cmd, stdout, stderr *lines) {
+	defer close(p.ended)
+	defer p.kill(nil)
+	err := cmd.Wait()
+	// Whoever is left of the group, as an ssh that ignores SIGTERM, goes too.
+	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	stdout.flush()
+	stderr.flush()
+	p.res.notes = append(slices.Clone(p.res.said), p.res.notes...)
+	p.res.items = p.lines.Load()
+	p.res.code = cmd.ProcessState.ExitCode()
+	if cause := context.Cause(ctx); cause != nil {
+		p.res.err = cause
+	} else if err != nil && p.res.code < 0 {
+		p.res.err = err
+	}
+}
+
+// alive tells whether it has not ended.
+func (p *process) alive() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// feed gives it the list, hands on each item, and waits for its end.
+func (p *process) feed(ctx context.Context, list []byte, found func(item)) result {
+	p.found.Store(&found)
+	unlink := context.AfterFunc(ctx, func() { p.kill(context.Cause(ctx)) })
+	defer unlink()
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	helpers.Go(func() { p.watch() })
+	helpers.Go(func() {
+		_, _ = p.stdin.Write(list) // one that ends before says why by itself
+		_ = p.stdin.Close()
+	})
+	<-p.ended
+	return p.res
+}
+
+// release lets one that got no list end: without a list it has nothing to do.
+func (p *process) release() {
+	_ = p.stdin.Close()
+	late := time.AfterFunc(p.r.cfg.Grace, func() { p.kill(errReleased) })
+	<-p.ended
+	late.Stop()
+}
+
+// run is a process from start to end.
+func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found func(item)) result {
+	p, err := r.start(args)
+	if err != nil {
+		return result{code: 127, err: err}
+	}
+	return p.feed(ctx, stdin, found)
+}
+
+// watch ends it when nothing moved for the stall time. What rsync wrote is no
+// sign of life, since keepalives fill a socket's buffer; what it read is.
+func (p *process) watch() {
+	stall := p.r.cfg.Stall
+	tick := time.NewTicker(min(time.Second, stall/4+1))
+	defer tick.Stop()
+	moved, last := time.Now(), int64(-1)
+	for {
+		select {
+		case <-p.ended:
+			return
+		case <-tick.C:
+		}
+		read, ok := bytesRead(p.pid)
+		if now := p.lines.Load() + read; !ok || now != last { // unreadable: rsync's own timeout is what is left
+			moved, last = time.Now(), now
+		}
+		if time.Since(moved) >= stall {
+			p.kill(errStalled)
+			return
+		}
+	}
+}
+
+// bytesRead is how much a process has read so far, by its kernel's account.
+func bytesRead(pid int) (int64, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, false
+	}
+	var n int64
+	_, err = fmt.Sscanf(string(text), "rchar: %d", &n)
+	return n, err == nil
+}
+
+// environment is what the child gets: no RSYNC_* of the operator's may change
+// what a run does, and messages are in English for the parser.
+func environment() []string {
+	env := []string{"LC_ALL=C"}
+	for _, key := range []string{"PATH", "HOME", "USER", "SSH_AUTH_SOCK", "RSYNC_PASSWORD"} {
+		if value, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+value)
+		}
+	}
+	return env
+}
+
+// lines hands on each line that is written to it; one too long is dropped.
+type lines struct {
+	each func(string)
+	rest []byte
+	skip bool
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			break
+		}
+		l.rest = append(l.rest, p[:i]...)
+		l.flush()
+		p = p[i+1:]
+	}
+	if l.rest = append(l.rest, p...); len(l.rest) > maxLine {
+		l.rest, l.skip = l.rest[:0], true
+	}
+	return n, nil
+}
+
+func (l *lines) flush() {
+	if !l.skip && len(l.rest) > 0 {
+		l.each(string(l.rest))
+	}
+	l.rest, l.skip = l.rest[:0], false
+}
