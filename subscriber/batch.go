@@ -24,6 +24,8 @@ type item struct {
 	cut        bool      // a run of it ended early
 	held       bool      // a deletion past the brake: it waits for an operator
 	restless   time.Time // when its file changed first during a run; zero for not
+	bulk       bool      // it belongs to the bulk lane
+	after      []*closing
 }
 
 // key is the change by which the item is known when nobody looks at how often
@@ -37,8 +39,10 @@ func (it *item) key() fastsync.Change {
 type batcher struct {
 	waiting map[fastsync.Change]*item
 	order   []*item // oldest first; items that left have change.Path == ""
-	// busy counts the running paths and each of their ancestors.
+	// busy counts the running paths, above each of their ancestors.
 	busy, above map[string]int
+	// free tells whether the other lane leaves a path alone; nil for yes.
+	free func(p string) bool
 }
 
 func newBatcher() *batcher {
@@ -56,6 +60,7 @@ func (b *batcher) add(it *item) {
 			old.due = it.due
 		}
 		old.held = old.held && it.held
+		old.after = append(old.after, it.after...)
 		if old.restless.IsZero() || !it.restless.IsZero() && it.restless.Before(old.restless) {
 			old.restless = it.restless
 		}
@@ -81,6 +86,7 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 			if next.IsZero() || it.due.Before(next) {
 				next = it.due
 			}
+		case b.free != nil && !b.free(it.change.Path):
 		case !b.clear(it.change.Path) || below(it.change.Path, blocked):
 			blocked[it.change.Path] = true
 		default:

@@ -24,9 +24,11 @@ func (l *loop) takeCut() []fastsync.Change {
 		return nil
 	}
 	var resumed []fastsync.Change
-	for change, it := range l.batch.waiting {
-		if it.cut {
-			resumed = append(resumed, change)
+	for _, on := range []*lane{l.live, l.bulk} {
+		for change, it := range on.waiting {
+			if it.cut {
+				resumed = append(resumed, change)
+			}
 		}
 	}
 	if len(resumed) > maxResumed {
@@ -69,7 +71,7 @@ func within(p, dir string) bool {
 // leftover notes the parts that a sweep found. While a run is under way they
 // may be its own.
 func (l *loop) leftover(change fastsync.Change) {
-	if l.running == 0 && !l.state.Sweep.DryRun {
+	if l.running() == 0 && !l.state.Sweep.DryRun {
 		l.times.leave(fastsync.Change{Path: path.Dir(change.Path), Scope: fastsync.Listing})
 	}
 }

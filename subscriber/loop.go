@@ -14,13 +14,6 @@ import (
 // stream, which is the bound on its memory.
 const enough = 50_000
 
-// lull is how long no event may have come before a batch starts beside a
-// running one: the end of a burst, or a file by itself.
-const lull = 30 * time.Millisecond
-
-// maxRuns is how many batches may run at a time.
-const maxRuns = 2
-
 // ledger is where the loop writes what became of events: the queue.
 type ledger interface {
 	fail(ctx context.Context, failed map[string]failedPath) error
@@ -42,13 +35,12 @@ type loop struct {
 	orders  chan string
 	results chan result
 
-	batch   *batcher
-	events  int       // waiting or running events, the bound against enough
-	arrived time.Time // when the last event came
-	running int
-	retry   map[fastsync.Change]failedPath
-	held    map[fastsync.Change]bool
-	state   State
+	live, bulk *lane
+	crossed    map[fastsync.Change]bool // ran on the live lane where a bulk batch runs
+	events     int                      // waiting or running events, the bound against enough
+	retry      map[fastsync.Change]failedPath
+	held       map[fastsync.Change]bool
+	state      State
 
 	failures int       // whole runs failed in a row
 	notUntil time.Time // no run before this
@@ -60,6 +52,7 @@ type loop struct {
 
 // result is how one batch ended.
 type result struct {
+	lane    *lane
 	batch   []*item
 	outcome fastsync.Outcome
 	err     error
@@ -67,11 +60,13 @@ type result struct {
 }
 
 func newLoop(cfg Config, q ledger) *loop {
+	live, bulk := newLanes()
 	return &loop{
+		live: live, bulk: bulk, crossed: map[fastsync.Change]bool{},
 		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
 		entries: make(chan []redis.XMessage), gaps: make(chan string), runs: make(chan string), orders: make(chan string),
-		results: make(chan result), batch: newBatcher(),
-		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
+		results: make(chan result),
+		retry:   map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
 		sweep: newSweeper(), times: newTimes(), dirty: true,
 	}
 }
@@ -133,9 +128,8 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			continue
 		}
 		l.events++
-		l.arrived = now
 		l.sweep.seen(e.Change)
-		l.batch.add(&item{
+		l.live.add(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,
 		})
 	}
@@ -146,26 +140,28 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 	}
 }
 
-// start begins batches while it may, and returns when to look again.
+// start begins batches while it may, and returns when to look again. What comes
+// while all runs of a lane are busy gathers.
 func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 	l.schedule(ctx, now)
 	wake := now.Add(heartbeat) // a sweep may be due by then
-	for l.running < maxRuns && l.batch.len() > 0 {
-		if l.notUntil.After(now) {
-			return earlier(wake, l.notUntil)
-		}
-		if l.running > 0 && l.batch.len() < l.cfg.BatchMax {
-			// Beside a running batch it gathers until nothing came for a while.
-			if due := earlier(l.batch.order[0].since.Add(l.cfg.WaitMax), l.arrived.Add(lull)); due.After(now) {
-				return earlier(wake, due)
+	for _, on := range []*lane{l.live, l.bulk} {
+		for len(on.runs) < on.most && on.len() > 0 {
+			if l.notUntil.After(now) {
+				return earlier(wake, l.notUntil)
 			}
+			if due := on.order[0].since.Add(on.wait); due.After(now) && on.len() < l.cfg.BatchMax {
+				wake = earlier(wake, due)
+				break
+			}
+			batch, next := on.take(now, l.cfg.BatchMax)
+			if len(batch) == 0 {
+				wake = earlier(wake, next)
+				break
+			}
+			l.begin(on, batch)
+			go l.ship(ctx, on, batch)
 		}
-		batch, next := l.batch.take(now, l.cfg.BatchMax)
-		if len(batch) == 0 {
-			return earlier(wake, next)
-		}
-		l.running++
-		go l.ship(ctx, batch)
 	}
 	return wake
 }
@@ -178,7 +174,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // ship runs beside the loop, which waits for each ship before it returns.
-func (l *loop) ship(ctx context.Context, batch []*item) {
+func (l *loop) ship(ctx context.Context, on *lane, batch []*item) {
 	changes := make([]fastsync.Change, 0, len(batch))
 	var held []fastsync.Change
 	for _, it := range batch {
@@ -189,9 +185,9 @@ func (l *loop) ship(ctx context.Context, batch []*item) {
 		}
 	}
 	begun := time.Now()
-	outcome, err := l.cfg.Syncer.Sync(ctx, fastsync.Live, changes)
+	outcome, err := l.cfg.Syncer.Sync(ctx, on.name, changes)
 	outcome.Held = append(outcome.Held, held...)
-	l.results <- result{batch, outcome, err, time.Since(begun)}
+	l.results <- result{on, batch, outcome, err, time.Since(begun)}
 }
 
 // finish lets running batches end within the grace time, then stops them.
@@ -200,7 +196,7 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 	defer grace.Stop()
 	l.sweep.stop()
 	l.times.stop()
-	for l.running > 0 || l.sweep.comparing || l.times.running {
+	for l.running() > 0 || l.sweep.comparing || l.times.running {
 		select {
 		case <-l.times.done:
 			l.times.running = false
@@ -231,7 +227,7 @@ func (l *loop) requeueFailed(now time.Time) {
 			l.held[change] = true // an operator decides, not a restart
 			continue
 		}
-		l.batch.add(&item{change: change, since: now, due: now, tries: f.Tries})
+		l.live.add(&item{change: change, since: now, due: now, tries: f.Tries})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,53 +26,34 @@ func TestAnIdleTargetGetsAnEventAtOnce(t *testing.T) {
 	})
 }
 
-func TestEventsGatherWhileABatchRunsButNotForLongerThanWaitMax(t *testing.T) {
+func TestEventsGatherWhileTwoBatchesRun(t *testing.T) {
 	x := swept()
 	x.took = 10 * time.Second
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "first")}
-		for i := range 30 { // with no lull
+		for i := range 30 {
+			l.entries <- []redis.XMessage{event(fmt.Sprint(i+1, "-0"), fmt.Sprint(i))}
 			after(20 * time.Millisecond)
-			l.entries <- []redis.XMessage{event(fmt.Sprint(i+2, "-0"), fmt.Sprint(i))}
 		}
-		got := x.look()
-		if len(got.runs) != 2 || got.runs[1].at != 520*time.Millisecond || len(got.runs[1].paths) < 24 {
-			t.Errorf("runs %v, want a second one 500 ms after its first event", got.runs)
+		if got := x.look(); len(got.runs) != 2 || len(got.runs[0].paths) != 1 || len(got.runs[1].paths) != 1 {
+			t.Errorf("runs %v, want one of the first path and one of the second at once", got.runs)
 		}
-	})
-}
-
-// The second of two files, or the end of a burst, does not wait for the first run.
-func TestALullEndsTheGathering(t *testing.T) {
-	x := swept()
-	x.took = 10 * time.Second
-	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "first")}
-		after(100 * time.Millisecond)
-		l.entries <- []redis.XMessage{event("2-0", "b"), event("3-0", "c")}
-		after(lull - time.Millisecond)
-		if got := x.look(); len(got.runs) != 1 {
-			t.Errorf("a second run started after %v", got.runs[1].at)
-		}
-		after(time.Millisecond)
-		if got := x.look(); len(got.runs) != 2 || !slices.Equal(got.runs[1].paths, []string{"b", "c"}) {
-			t.Errorf("runs %v, want b and c together", got.runs)
+		after(10 * time.Second)
+		if got := x.look(); len(got.runs) != 3 || len(got.runs[2].paths) != 28 {
+			t.Errorf("runs %v, want a third one of all others", got.runs)
 		}
 	})
 }
 
-func TestAFullBatchDoesNotWait(t *testing.T) {
+func TestABatchHasAMostSize(t *testing.T) {
 	x := swept()
 	x.took = time.Second
 	cfg := never
 	cfg.BatchMax = 2
 	inBubble(t, cfg, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "a")}
-		synctest.Wait()
-		l.entries <- []redis.XMessage{event("2-0", "b"), event("3-0", "c"), event("4-0", "d")}
+		l.entries <- []redis.XMessage{event("1-0", "a"), event("2-0", "b"), event("3-0", "c"), event("4-0", "d")}
 		got := x.look()
-		if len(got.runs) != 2 || len(got.runs[1].paths) != 2 {
-			t.Errorf("runs %v, want a second one of two paths at once", got.runs)
+		if len(got.runs) != 2 || len(got.runs[0].paths) != 2 || len(got.runs[1].paths) != 2 {
+			t.Errorf("runs %v, want two of two paths at once", got.runs)
 		}
 	})
 }

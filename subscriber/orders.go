@@ -44,7 +44,7 @@ func (l *loop) obey(said string, now time.Time) {
 		for change := range l.held {
 			delete(l.held, change)
 			l.log.Warn().Str("path", change.Path).Msg("an operator let a held deletion through")
-			l.batch.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
+			l.live.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
 		}
 	}
 }

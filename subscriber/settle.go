@@ -12,9 +12,15 @@ import (
 // settle takes a finished batch apart: what is delivered or recorded as
 // failed is acknowledged, the rest goes round again.
 func (l *loop) settle(ctx context.Context, r result, now time.Time) {
-	l.running--
-	l.batch.done(r.batch)
+	l.end(r)
 	l.dirty = true
+	if r.lane == l.bulk && l.uncross(r, now) {
+		return
+	}
+	l.conclude(ctx, r, now)
+}
+
+func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 	if r.err != nil {
 		l.failedRun(r, now)
 		return
@@ -29,7 +35,10 @@ func (l *loop) settle(ctx context.Context, r result, now time.Time) {
 		}
 		return
 	}
-	l.log.Info().Int("paths", len(r.batch)).Int("deleted", r.outcome.Deleted).Int("failed", len(done.failed)).
+	for _, it := range done.all() {
+		l.closed(ctx, it, now)
+	}
+	l.log.Info().Str("lane", string(r.lane.name)).Int("paths", len(r.batch)).Int("deleted", r.outcome.Deleted).Int("failed", len(done.failed)).
 		Int("again", len(r.outcome.Again)).Dur("took", r.took).Msg("batch shipped")
 }
 
@@ -55,7 +64,7 @@ func (l *loop) sort(r result, now time.Time) sorted {
 	for _, f := range r.outcome.Failed {
 		why[f.Change] = f.Reason
 	}
-	again, held := set(r.outcome.Again), set(r.outcome.Held)
+	again, held, bulk := set(r.outcome.Again), set(r.outcome.Held), set(r.outcome.Bulk)
 	for _, it := range r.batch {
 		it.cut = it.cut || r.outcome.Cut
 		reason, bad := why[it.change]
@@ -69,6 +78,9 @@ func (l *loop) sort(r result, now time.Time) sorted {
 				it.restless = now
 			}
 			l.again(it, now, delay(againFirst, againMost, it.tries))
+		case bulk[it.change]:
+			it.bulk = true
+			l.again(it, now, 0)
 		case again[it.change]:
 			s.failed[it] = restless
 		case held[it.change]:
@@ -118,7 +130,7 @@ func set(changes []fastsync.Change) map[fastsync.Change]bool {
 // again puts an item back with the events it carries.
 func (l *loop) again(it *item, now time.Time, after time.Duration) {
 	it.due = now.Add(after)
-	l.batch.add(it)
+	l.put(it)
 }
 
 // record writes failed paths first, then deliveries, then acknowledges: a
@@ -245,7 +257,7 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		if why == restless {
 			most = restlessMost
 		}
-		l.again(&item{change: it.key(), since: now, tries: f.Tries, cut: it.cut}, now, delay(pathFirst, most, f.Tries))
+		l.again(&item{change: it.key(), since: now, tries: f.Tries, cut: it.cut, bulk: it.bulk}, now, delay(pathFirst, most, f.Tries))
 	}
 	if braked > 0 {
 		l.log.Warn().Int("paths", braked).Msg("deletions held: more than --max-delete; fastsync status names them and what to do")

@@ -52,9 +52,6 @@ type Config struct {
 	Durable bool
 	// BatchMax is the most changes a batch may have; 0 means 5,000.
 	BatchMax int
-	// WaitMax is how long a change may wait for a running batch before a
-	// second one starts beside it; 0 means 500 ms.
-	WaitMax time.Duration
 	// SweepEvery is the time between sweeps; 0 means 1 h, negative means only at the start of a new target and after a gap.
 	SweepEvery time.Duration
 	// Grace is how long a running batch may go on after the end; 0 means 5 s.
@@ -75,9 +72,6 @@ func New(cfg Config) *Subscriber {
 	}
 	if cfg.BatchMax == 0 {
 		cfg.BatchMax = 5000
-	}
-	if cfg.WaitMax == 0 {
-		cfg.WaitMax = 500 * time.Millisecond
 	}
 	if cfg.SweepEvery == 0 {
 		cfg.SweepEvery = time.Hour

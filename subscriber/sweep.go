@@ -135,9 +135,11 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	s.more, s.gone, s.recheck = false, 0, time.Time{}
 	s.recent, s.repairs, s.settledRepairs = map[string]int{}, map[fastsync.Change]bool{}, nil
 	s.owed = map[fastsync.Change]bool{}
-	for change := range l.batch.waiting {
-		if _, failed := l.retry[change]; !failed {
-			s.seen(change)
+	for _, on := range []*lane{l.live, l.bulk} {
+		for change := range on.waiting {
+			if _, failed := l.retry[change]; !failed {
+				s.seen(change)
+			}
 		}
 	}
 	l.compare(ctx, nil)
@@ -159,7 +161,7 @@ func (l *loop) drifted(f finding, now time.Time) {
 	sweep := &l.state.Sweep
 	l.dirty = true
 	switch {
-	case l.sweep.expects(f.change) || l.batch.busy[f.change.Path] > 0 && f.change.Scope == fastsync.Entry:
+	case l.sweep.expects(f.change) || l.live.busy[f.change.Path]+l.bulk.busy[f.change.Path] > 0 && f.change.Scope == fastsync.Entry:
 		return
 	case f.gone && path.Base(f.change.Path) == fastsync.PartialDir:
 		l.leftover(f.change)
@@ -192,7 +194,7 @@ func (l *loop) drifted(f finding, now time.Time) {
 		l.sweep.gone++
 	}
 	held := f.gone && (l.sweep.gone > l.cfg.MaxDelete || len(l.held) > 0)
-	l.batch.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now, held: held})
+	l.bulk.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now, held: held, bulk: true})
 }
 
 // compared ends the comparison; repairs that still run keep the sweep going.

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // run is one batch that reached the target.
 type run struct {
 	at    time.Duration // since the start of the test
+	lane  fastsync.Lane
 	paths []string
 }
 
@@ -44,6 +45,8 @@ type target struct {
 	mu sync.Mutex // the loop, what runs beside it and the test; for all below
 	seen
 	took      time.Duration // by one run
+	large     time.Duration // by one of the bulk lane, if it is not 0
+	tooLarge  string        // this path is not for the live lane
 	syncErr   error
 	refuse    map[string]string // path → reason
 	refuseAll string            // reason
@@ -75,14 +78,17 @@ func (x *target) order(change func()) {
 	change()
 }
 
-func (x *target) Sync(_ context.Context, _ fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
+func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
 	var out fastsync.Outcome
 	x.mu.Lock()
-	r := run{at: time.Since(x.begun)}
+	r := run{at: time.Since(x.begun), lane: lane}
 	for _, c := range changes {
 		r.paths = append(r.paths, c.Path)
 		if c.Path == x.again {
 			out.Again = append(out.Again, c)
+		}
+		if c.Path == x.tooLarge && lane == fastsync.Live {
+			out.Bulk = append(out.Bulk, c)
 		}
 		if why := cmp.Or(x.refuse[c.Path], x.refuseAll); why != "" {
 			out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: why})
@@ -91,6 +97,9 @@ func (x *target) Sync(_ context.Context, _ fastsync.Lane, changes []fastsync.Cha
 	x.runs = append(x.runs, r)
 	took, err := x.took, x.syncErr
 	out.Cut = x.cut
+	if lane == fastsync.Bulk && x.large > 0 {
+		took = x.large
+	}
 	x.mu.Unlock()
 	time.Sleep(took) // fake time
 	return out, err

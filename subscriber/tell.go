@@ -14,11 +14,13 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 		return
 	}
 	st := &l.state
-	st.Heartbeat, st.Waiting, st.Failed = now, l.batch.len(), len(l.retry)
+	st.Heartbeat, st.Waiting, st.Failed = now, l.live.len()+l.bulk.len(), len(l.retry)
 	st.NextTry = l.notUntil // zero while runs succeed
 	st.OldestAt, st.Held = time.Time{}, nil
-	if len(l.batch.order) > 0 {
-		st.OldestAt = l.batch.order[0].since
+	for _, on := range []*lane{l.live, l.bulk} {
+		if len(on.order) > 0 && (st.OldestAt.IsZero() || on.order[0].since.Before(st.OldestAt)) {
+			st.OldestAt = on.order[0].since
+		}
 	}
 	st.HeldCount = len(l.held)
 	for change := range l.held {

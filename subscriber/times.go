@@ -57,7 +57,7 @@ func bounded(changes map[fastsync.Change]struct{}) map[fastsync.Change]struct{} 
 // a user who does not own the directory, harms nobody.
 func (l *loop) settleTimes(ctx context.Context, now time.Time) time.Time {
 	t := &l.times
-	if t.running || l.running > 0 || len(t.touched)+len(t.cut) == 0 || l.sweep.comparing {
+	if t.running || l.running() > 0 || len(t.touched)+len(t.cut) == 0 || l.sweep.comparing {
 		return time.Time{}
 	}
 	if due := t.last.Add(quiet); due.After(now) {

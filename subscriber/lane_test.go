@@ -1,0 +1,135 @@
+package subscriber
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/fastsync/fastsync"
+)
+
+// paths are those of the runs of one lane.
+func (s seen) paths(on fastsync.Lane) (all []string) {
+	for _, r := range s.runs {
+		if r.lane == on {
+			all = append(all, r.paths...)
+		}
+	}
+	return all
+}
+
+func TestDriftDelaysNoEvent(t *testing.T) {
+	x := swept()
+	x.state.Sweep.Finished = time.Time{}
+	x.drift, x.large = []string{"archive/1", "archive/2"}, time.Hour
+	inBubble(t, never, x, func(l *loop) {
+		after(time.Minute)
+		for i := range 5 {
+			l.entries <- []redis.XMessage{event(fmt.Sprint(i+1, "-0"), fmt.Sprint("photo", i))}
+		}
+		got := x.look()
+		if !slices.Equal(got.paths(fastsync.Bulk), []string{"archive/1", "archive/2"}) || len(got.acked) != 5 {
+			t.Errorf("bulk runs of %v, acknowledged %v; want the drift there and all five events done beside it", got.paths(fastsync.Bulk), got.acked)
+		}
+	})
+}
+
+func TestWhatIsTooLargeGoesToTheBulkLaneOnce(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large = "video", time.Hour
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{event("1-0", "video"), event("2-0", "a")}
+		after(time.Second)
+		l.entries <- []redis.XMessage{event("3-0", "b")}
+		got := x.look()
+		if !slices.Equal(got.acked, []string{"2-0", "3-0"}) || !slices.Equal(got.paths(fastsync.Bulk), []string{"video"}) {
+			t.Errorf("acknowledged %v, bulk %v; want the photos done and the video on its way", got.acked, got.paths(fastsync.Bulk))
+		}
+		after(time.Hour)
+		if got := x.look(); !slices.Contains(got.acked, "1-0") || len(got.paths(fastsync.Bulk)) != 1 {
+			t.Errorf("acknowledged %v, bulk %v; want the video done by one run", got.acked, got.paths(fastsync.Bulk))
+		}
+	})
+}
+
+// The same file is never on both lanes at once.
+func TestAFileOnTheBulkLaneWaitsForIt(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large = "video", time.Minute
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{event("1-0", "video")}
+		after(time.Second)
+		x.order(func() { x.tooLarge = "" }) // rewritten, and small now
+		l.entries <- []redis.XMessage{event("2-0", "video")}
+		after(30 * time.Second)
+		if got := x.look(); len(got.runs) != 2 {
+			t.Errorf("runs %v, want none of the file beside its bulk run", got.runs)
+		}
+		after(time.Minute)
+		if got := x.look(); !slices.Equal(got.acked, []string{"1-0", "2-0"}) {
+			t.Errorf("acknowledged %v, want both", got.acked)
+		}
+	})
+}
+
+func tree(id, p string) redis.XMessage {
+	m := event(id, p)
+	m.Values["scope"] = "tree"
+	return m
+}
+
+// A bulk run may read a file before it changes and write it after the live run
+// has shipped the change.
+func TestWhatShippedWhereABulkBatchRanGoesRoundAgain(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large, x.took = "archive", time.Minute, time.Second
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{event("1-0", "archive/before")}
+		after(500 * time.Millisecond)
+		l.entries <- []redis.XMessage{tree("2-0", "archive"), event("3-0", "other")} // waits for the run of before
+		after(10 * time.Second)
+		l.entries <- []redis.XMessage{event("4-0", "archive/a/b"), event("5-0", "else")}
+		after(5 * time.Second)
+		if got := x.look(); !slices.Equal(got.acked, []string{"1-0", "3-0", "4-0", "5-0"}) {
+			t.Errorf("acknowledged %v, want all but the tree", got.acked)
+		}
+		x.order(func() { x.runs = nil })
+		after(47*time.Second + gather) // the tree began at 2 s
+		got := x.look()
+		if !slices.Equal(got.paths(fastsync.Live), []string{"archive/a/b"}) {
+			t.Errorf("live runs of %v after the tree, want what lies in it once more", got.paths(fastsync.Live))
+		}
+		if slices.Contains(got.acked, "2-0") {
+			t.Error("the tree was acknowledged before that")
+		}
+		after(2 * time.Second)
+		if got := x.look(); !slices.Contains(got.acked, "2-0") || len(got.acked) != 5 {
+			t.Errorf("acknowledged %v, want the tree too, each event once", got.acked)
+		}
+	})
+}
+
+// A bulk run that fails may have written old versions as well.
+func TestAFailedBulkRunSendsTheCrossedRoundToo(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large = "archive", time.Minute
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{tree("1-0", "archive")}
+		after(time.Second)
+		l.entries <- []redis.XMessage{event("2-0", "archive/a")}
+		after(time.Second)
+		x.order(func() { x.runs, x.tooLarge = nil, "" })
+		x.order(func() { x.syncErr = &fastsync.RunError{What: "cut"} })
+		l.entries <- []redis.XMessage{event("3-0", "else")} // so that the fault is seen by a live run too
+		after(59 * time.Second)
+		x.order(func() { x.syncErr = nil })
+		after(5 * time.Minute)
+		got := x.look()
+		if !slices.Contains(got.paths(fastsync.Live), "archive/a") || !slices.Contains(got.acked, "1-0") {
+			t.Errorf("live runs of %v, acknowledged %v; want what was crossed once more, and the tree", got.paths(fastsync.Live), got.acked)
+		}
+	})
+}
