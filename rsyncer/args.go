@@ -16,6 +16,9 @@ const (
 	listings
 	trees
 	deletes
+	listingPrunes // only what is gone from a directory
+	treePrunes    // only what is gone below it
+	kinds
 )
 
 const format = "fs:" // in front of each line that is about a path; no message begins so
@@ -118,6 +121,9 @@ func (r *Rsyncer) args(lane fastsync.Lane, s spec) []string {
 	case deletes:
 		args = append(args, "-d", "--force")
 		missing = "--delete-missing-args"
+	case listingPrunes, treePrunes:
+		depth := map[kind]string{listingPrunes: "-d", treePrunes: "-r"}[k]
+		args = append(args, depth, "--existing", "--ignore-existing", "--delete", "--force")
 	}
 	args = append(args, missing)
 	if remove && limit >= 0 {
@@ -141,7 +147,7 @@ func list(k kind, jobs []job) []byte {
 			continue
 		}
 		out = append(append(out, '/'), j.path...)
-		if (k == listings || k == trees) && !j.alone {
+		if k != entries && k != deletes && !j.alone {
 			out = append(out, '/')
 		}
 		out = append(out, 0)

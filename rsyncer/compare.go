@@ -67,15 +67,15 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 		return r.compareRun(ctx, args, nil, each)
 	}
 	var out fastsync.Outcome
-	to, err := r.sort(changes, &out, true)
-	if err != nil {
+	to := sorter{r: r, lane: fastsync.Bulk, remove: true, whole: true, out: &out}
+	if err := to.sort(changes); err != nil {
 		return err
 	}
 	for _, f := range out.Failed {
 		found(f.Change, false)
 	}
 	var all fastsync.Unread
-	for _, g := range to {
+	for _, g := range to.to {
 		for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
 			part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
 			args := r.operands(append(r.args(fastsync.Bulk, spec{g.kind, true, -1}), "-n"))

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -32,9 +33,10 @@ func FuzzGate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, p, scope string) {
 		var out fastsync.Outcome
-		groups, err := r.sort([]fastsync.Change{{Path: p, Scope: fastsync.Scope(scope)}}, &out, true)
+		to := sorter{r: r, lane: fastsync.Bulk, remove: true, out: &out, begun: time.Now()}
+		err := to.sort([]fastsync.Change{{Path: p, Scope: fastsync.Scope(scope)}})
 		must(t, err)
-		for _, g := range groups {
+		for _, g := range to.to {
 			for i := 0; g != nil && i < len(g.jobs); i++ {
 				at := g.jobs[i].path
 				if strings.HasPrefix(string(list(g.kind, g.jobs[i:i+1])), "//") || at != "." && !filepath.IsLocal(at) {

@@ -212,16 +212,16 @@ func (r *Rsyncer) Run(ctx context.Context) {
 // Sync ships changes over a lane. An error means that a run failed as a whole and wraps
 // a [fastsync.RunError]; the outcome then holds only what was settled before.
 func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
-	s := session{lane: lane}
+	s := session{lane: lane, begun: time.Now()}
 	if len(changes) == 0 {
 		return s.outcome, nil
 	}
 	r.reach(ctx, lane)
-	groups, err := r.sort(changes, &s.outcome, r.cfg.Delete)
-	if err != nil {
+	to := sorter{r: r, lane: lane, remove: r.cfg.Delete, out: &s.outcome, begun: s.begun}
+	if err := to.sort(changes); err != nil {
 		return s.outcome, err
 	}
-	for _, g := range groups {
+	for _, g := range to.to {
 		if err := r.ship(ctx, &s, g); err != nil {
 			return s.outcome, err
 		}

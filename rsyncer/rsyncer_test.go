@@ -84,6 +84,18 @@ func ship(t testing.TB, r *Rsyncer, changes []fastsync.Change) fastsync.Outcome 
 	t.Helper()
 	out, err := r.Sync(context.Background(), fastsync.Live, changes)
 	must(t, err)
+	if len(out.Bulk) == 0 {
+		return out
+	}
+	bulk := shipBulk(t, r, out.Bulk)
+	bulk.Failed, bulk.Again, bulk.Held = append(bulk.Failed, out.Failed...), append(bulk.Again, out.Again...), append(bulk.Held, out.Held...)
+	return bulk
+}
+
+func shipBulk(t testing.TB, r *Rsyncer, changes []fastsync.Change) fastsync.Outcome {
+	t.Helper()
+	out, err := r.Sync(context.Background(), fastsync.Bulk, changes)
+	must(t, err)
 	return out
 }
 
@@ -199,7 +211,7 @@ func TestWithoutDeletionsFilesRideInTheRunOfTrees(t *testing.T) {
 	write(t, cfg.Target, "new/extra", "only here")
 	must(t, os.Chmod(filepath.Join(cfg.Source, "odd"), 0o700))
 	batch := append(entry("file", "odd", "link", "alone", "odd/e/f"), scoped("new", fastsync.Tree)...)
-	out := ship(t, open(t, cfg), append(batch, scoped("flat", fastsync.Listing)...))
+	out := shipBulk(t, open(t, cfg), append(batch, scoped("flat", fastsync.Listing)...))
 	clean(t, out)
 	if runs := read(filepath.Dir(log), "log"); out.Shipped != 7 || strings.Count(runs, "run") != 2 {
 		t.Errorf("shipped %d in %q, want 7 in two runs", out.Shipped, runs)

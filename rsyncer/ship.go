@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -17,6 +18,7 @@ const (
 // session is what the runs of one Sync share.
 type session struct {
 	lane    fastsync.Lane
+	begun   time.Time // before its paths were looked at
 	outcome fastsync.Outcome
 	deleted int // paths deleted so far, against Config.MaxDelete
 }
@@ -79,6 +81,9 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 			return err
 		}
 	}
+	if g.kind == listings || g.kind == trees {
+		s.outcome.Again = append(s.outcome.Again, r.touched(g, jobs, s.begun)...)
+	}
 	return r.settle(s, g.kind, jobs, open)
 }
 
@@ -133,7 +138,7 @@ type verdict struct {
 func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, first result) (map[string]verdict, error) {
 	braked := first.code == exitMaxDeletes || held(first.notes)
 	open := map[string]verdict{}
-	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), "-n"))
+	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), append(g.exclusions(), "-n")...))
 	fresh := newDirs{}
 	res := r.cold(ctx, args, list(g.kind, jobs), func(it item) {
 		if fresh.covers(it) || len(open) >= maxRemoved {
@@ -196,7 +201,7 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 			out.Shipped += len(j.changes)
 		}
 	}
-	if k == listings || k == trees {
+	if k != entries && k != deletes {
 		for p, v := range open {
 			if !v.held && !listed[p] && below(p, listed) {
 				c := fastsync.Change{Path: p, Scope: fastsync.Tree}

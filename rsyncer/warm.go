@@ -261,14 +261,14 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
 	}
-	if s.lane == fastsync.Live {
+	if s.lane == fastsync.Live && len(g.without) == 0 {
 		if p := r.pool.take(want()); p != nil {
-			if res := p.feed(ctx, stdin, found); ctx.Err() != nil || !broken(res) {
+			if res := p.feed(ctx, stdin, found); ctx.Err() != nil || !stale(res) {
 				return res
 			}
 		}
 	}
-	return r.cold(ctx, r.operands(r.args(s.lane, want())), stdin, found)
+	return r.cold(ctx, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found)
 }
 
 // cold starts an rsync for a run. If it was refused before it said anything,
@@ -289,6 +289,16 @@ func broken(res result) bool {
 		return true
 	}
 	return res.code < 0 && res.err != nil && res.err != errStalled
+}
+
+// stale tells whether one that was kept ready failed in a way that one of now may
+// not: what it was refused when it started it says only when it is used.
+func stale(res result) bool {
+	switch res.code {
+	case exitOK, exitPartial, exitVanished, exitMaxDeletes, 11:
+		return false
+	}
+	return res.err != errStalled
 }
 
 // limited tells whether the other side said that it has enough connections.

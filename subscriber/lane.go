@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -69,9 +70,10 @@ func (l *loop) end(r result) {
 	r.lane.done(r.batch)
 }
 
-// closing is a bulk batch that has run, but for what live shipped meanwhile in
-// the same places: the bulk run may have put an older version over a newer, so
-// these paths go round once more before the batch counts as delivered.
+// closing are items of a batch that has run, but for some paths that go round
+// once more: files that were open when their directory was copied, and what live
+// shipped where a bulk batch ran, since that may have put an older version over a
+// newer. Only then do the items count as delivered.
 type closing struct {
 	result result
 	left   int
@@ -86,33 +88,60 @@ func (l *loop) cross(batch []*item) {
 	}
 }
 
-// uncross sends a bulk batch's crossed changes round again, and tells whether
-// the batch has to wait for them.
-func (l *loop) uncross(r result, now time.Time) bool {
-	crossed := l.crossed
-	l.crossed = map[fastsync.Change]bool{}
-	if len(crossed) > maxCrossed && r.err == nil { // a second time there is little to do, so little is crossed
-		for _, it := range r.batch {
-			l.again(it, now, 0)
+// split takes from a batch what has to wait for paths that go round once more,
+// queues those, and returns the rest.
+func (l *loop) split(r result, now time.Time) result {
+	follow := map[fastsync.Change]*item{}
+	if r.lane == l.bulk {
+		if len(l.crossed) > maxCrossed && r.err == nil { // a second time there is little to do, so little is crossed
+			for _, it := range r.batch {
+				l.again(it, now, 0)
+			}
+			clear(l.crossed)
+			r.batch = nil
+			return r
 		}
-		return true
+		for change := range l.crossed {
+			follow[change] = &item{change: change, since: now, due: now}
+		}
+		clear(l.crossed)
 	}
-	c := &closing{result: r, left: len(crossed)}
-	for change := range crossed {
-		it := &item{change: change, since: now, due: now}
-		if r.err == nil {
+	own := map[fastsync.Change]bool{}
+	for _, it := range r.batch {
+		own[it.change] = true
+	}
+	for _, change := range r.outcome.Again {
+		if !own[change] {
+			follow[change] = &item{change: change, since: now, due: now.Add(againFirst), restless: now}
+		}
+	}
+	c := &closing{result: r, left: len(follow)}
+	places := newBatcher()
+	for change, it := range follow {
+		if r.err == nil { // else the whole batch goes round again
 			it.after = []*closing{c}
+			places.mark(change.Path, 1)
 		}
 		l.live.add(it)
 	}
-	return len(crossed) > 0 && r.err == nil
+	batch := r.batch
+	c.result.batch, r.batch = nil, nil
+	for _, it := range batch {
+		if places.clear(it.change.Path) {
+			r.batch = append(r.batch, it)
+		} else {
+			c.result.batch = append(c.result.batch, it)
+		}
+	}
+	return r
 }
 
-// closed settles the bulk batches that waited for an item alone.
-func (l *loop) closed(ctx context.Context, it *item, now time.Time) {
+// closed concludes the batches that waited for an item, which ended as why says.
+func (l *loop) closed(ctx context.Context, it *item, why string, now time.Time) {
 	after := it.after
 	it.after = nil
 	for _, c := range after {
+		c.result.partly = cmp.Or(c.result.partly, why)
 		if c.left--; c.left == 0 {
 			l.conclude(ctx, c.result, now)
 		}

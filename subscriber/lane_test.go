@@ -133,3 +133,58 @@ func TestAFailedBulkRunSendsTheCrossedRoundToo(t *testing.T) {
 		}
 	})
 }
+
+// What a directory's copy left out is part of it: its event waits for the file.
+func TestADirectoryIsDeliveredWhenItsOpenFilesAre(t *testing.T) {
+	x := swept()
+	x.opened, x.again = "d/log", "d/log"
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{tree("1-0", "d"), event("2-0", "photo")}
+		after(30 * time.Second)
+		if got := x.look(); !slices.Equal(got.acked, []string{"2-0"}) {
+			t.Errorf("acknowledged %v while a file of the directory is open, want the photo alone", got.acked)
+		}
+		x.order(func() { x.again = "" })
+		after(againMost)
+		if got := x.look(); !slices.Equal(got.acked, []string{"2-0", "1-0"}) || len(got.failed) != 0 {
+			t.Errorf("acknowledged %v, failed %v; want the directory too", got.acked, got.failed)
+		}
+	})
+}
+
+func TestADirectoryWaitsForAnOpenFileForAMinute(t *testing.T) {
+	x := swept()
+	x.opened, x.again = "d/log", "d/log"
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{tree("1-0", "d")}
+		after(2 * againFor)
+		if got := x.look(); !slices.Equal(got.acked, []string{"1-0"}) || got.failed["d/log"].Why != restless {
+			t.Errorf("acknowledged %v, failed %v; want the file listed and the directory done", got.acked, got.failed)
+		}
+	})
+}
+
+// With more crossed than is remembered the bulk batch itself goes round again.
+func TestTooMuchCrossedSendsTheBulkBatchRoundAgain(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large = "archive", time.Minute
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{tree("1-0", "archive")}
+		after(time.Second)
+		for i := range maxCrossed/1000 + 1 {
+			var page []redis.XMessage
+			for j := range 1000 {
+				page = append(page, event(fmt.Sprint(i+2, "-", j), fmt.Sprint("archive/", i, "/", j)))
+			}
+			l.entries <- page
+		}
+		after(time.Minute)
+		if got := x.look(); slices.Contains(got.acked, "1-0") || len(got.paths(fastsync.Bulk)) != 2 {
+			t.Errorf("bulk runs of %v, want the tree a second time, unacknowledged until then", got.paths(fastsync.Bulk))
+		}
+		after(time.Minute)
+		if got := x.look(); !slices.Contains(got.acked, "1-0") {
+			t.Error("the tree was never acknowledged")
+		}
+	})
+}

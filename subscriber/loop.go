@@ -57,6 +57,7 @@ type result struct {
 	outcome fastsync.Outcome
 	err     error
 	took    time.Duration
+	partly  string // why one of the paths that its items waited for failed
 }
 
 func newLoop(cfg Config, q ledger) *loop {
@@ -187,7 +188,7 @@ func (l *loop) ship(ctx context.Context, on *lane, batch []*item) {
 	begun := time.Now()
 	outcome, err := l.cfg.Syncer.Sync(ctx, on.name, changes)
 	outcome.Held = append(outcome.Held, held...)
-	l.results <- result{on, batch, outcome, err, time.Since(begun)}
+	l.results <- result{lane: on, batch: batch, outcome: outcome, err: err, took: time.Since(begun)}
 }
 
 // finish lets running batches end within the grace time, then stops them.

@@ -14,19 +14,22 @@ import (
 func (l *loop) settle(ctx context.Context, r result, now time.Time) {
 	l.end(r)
 	l.dirty = true
-	if r.lane == l.bulk && l.uncross(r, now) {
-		return
+	if r.err == nil {
+		l.times.touch(r.batch, now)
 	}
-	l.conclude(ctx, r, now)
+	l.conclude(ctx, l.split(r, now), now)
 }
 
+// conclude writes how a batch ended.
 func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 	if r.err != nil {
 		l.failedRun(r, now)
 		return
 	}
 	l.recoveredRun()
-	l.times.touch(r.batch, now)
+	if len(r.batch) == 0 {
+		return
+	}
 	done := l.sort(r, now)
 	if err := l.record(ctx, done, now); err != nil {
 		l.log.Warn().Err(err).Msg("could not record a batch in redis; it goes round again")
@@ -35,8 +38,11 @@ func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 		}
 		return
 	}
-	for _, it := range done.all() {
-		l.closed(ctx, it, now)
+	for _, it := range done.delivered {
+		l.closed(ctx, it, "", now)
+	}
+	for it, why := range done.failed {
+		l.closed(ctx, it, why, now)
 	}
 	l.log.Info().Str("lane", string(r.lane.name)).Int("paths", len(r.batch)).Int("deleted", r.outcome.Deleted).Int("failed", len(done.failed)).
 		Int("again", len(r.outcome.Again)).Dur("took", r.took).Msg("batch shipped")
@@ -88,6 +94,9 @@ func (l *loop) sort(r result, now time.Time) sorted {
 			s.failed[it] = "deletion held: more deletions than --max-delete; look, then let them through with `fastsync sweep --release --target " + l.cfg.Target + "`"
 		default:
 			s.delivered = append(s.delivered, it)
+			if r.partly != "" {
+				s.partly[it] = r.partly
+			}
 		}
 	}
 	l.sortBelow(why, r.batch, &s, now)

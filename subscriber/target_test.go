@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -47,6 +48,7 @@ type target struct {
 	took      time.Duration // by one run
 	large     time.Duration // by one of the bulk lane, if it is not 0
 	tooLarge  string        // this path is not for the live lane
+	opened    string        // this path is open when the directory above it runs
 	syncErr   error
 	refuse    map[string]string // path → reason
 	refuseAll string            // reason
@@ -86,6 +88,9 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 		r.paths = append(r.paths, c.Path)
 		if c.Path == x.again {
 			out.Again = append(out.Again, c)
+		}
+		if x.opened != "" && c.Path == path.Dir(x.opened) {
+			out.Again = append(out.Again, fastsync.Change{Path: x.opened, Scope: fastsync.Entry})
 		}
 		if c.Path == x.tooLarge && lane == fastsync.Live {
 			out.Bulk = append(out.Bulk, c)

@@ -1,0 +1,130 @@
+package rsyncer
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"syscall"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// sorter looks at changes' paths and puts each where it belongs: into a run's
+// list, or, if it needs no run, into the outcome.
+type sorter struct {
+	r      *Rsyncer
+	gate   *gate
+	lane   fastsync.Lane
+	remove bool // what is gone goes at the target too
+	whole  bool // directories as they are: nothing ships
+	begun  time.Time
+	to     groups
+	out    *fastsync.Outcome
+}
+
+// sort looks at each change's path. The sorter tells the rest.
+func (s *sorter) sort(changes []fastsync.Change) error {
+	var err error
+	if s.gate, err = s.r.openGate(); err != nil {
+		return err
+	}
+	defer s.gate.close()
+	for _, c := range changes {
+		if err := fastsync.CheckPath(c.Path); err != nil {
+			s.fail(c, err.Error())
+			continue
+		}
+		if s.r.pull {
+			s.placeRemote(c)
+			continue
+		}
+		if reason := s.place(c); reason != "" {
+			s.fail(c, reason)
+		}
+	}
+	if !s.r.pull && !s.remove {
+		s.to.merge()
+	}
+	return nil
+}
+
+func (s *sorter) fail(c fastsync.Change, reason string) {
+	s.out.Failed = append(s.out.Failed, fastsync.Failure{Change: c, Reason: reason})
+}
+
+// gone places a change of which nothing is left from path at on.
+func (s *sorter) gone(at string, c fastsync.Change) {
+	switch f := s.r.cfg.Filter; {
+	case f.Excluded(c.Path, false) || f.Excluded(c.Path, true):
+	case !s.remove:
+		s.out.Kept++
+	default:
+		s.to.add(deletes, at, c, nil)
+	}
+}
+
+// place returns why a change cannot be shipped, or "".
+func (s *sorter) place(c fastsync.Change) string {
+	f := s.r.cfg.Filter
+	switch p := s.gate.parent(path.Dir(c.Path)); {
+	case p.err != nil:
+		return "look at its directory: " + p.err.Error()
+	case p.absent, p.stop != "" && !s.remove:
+		s.gone(p.stop, c)
+		return ""
+	case p.stop != "":
+		// What is below it at the target goes when the file or link takes the directory's place.
+		if (p.mode.IsRegular() || p.mode&fs.ModeSymlink != 0) && !f.Excluded(p.stop, false) {
+			s.to.add(entries, p.stop, c, nil)
+		}
+		return ""
+	}
+	info, err := s.gate.root.Lstat(c.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		s.gone(c.Path, c)
+	case err != nil:
+		return "look at it: " + err.Error()
+	case f.Excluded(c.Path, info.IsDir()):
+	case info.IsDir():
+		s.placeDir(c, info)
+	case info.Mode().IsRegular():
+		s.placeFile(c, info)
+	case info.Mode()&fs.ModeSymlink != 0:
+		s.to.add(entries, c.Path, c, info)
+	}
+	return ""
+}
+
+func (s *sorter) placeFile(c fastsync.Change, info fs.FileInfo) {
+	switch {
+	case s.r.beingWritten(c.Path):
+		s.out.Again = append(s.out.Again, c)
+	case s.lane == fastsync.Live && info.Size() > maxLiveSize:
+		s.out.Bulk = append(s.out.Bulk, c)
+	default:
+		s.to.add(entries, c.Path, c, info)
+	}
+}
+
+// placeRemote sorts without a look: only the other host knows what a path is.
+func (s *sorter) placeRemote(c fastsync.Change) {
+	switch {
+	case s.r.cfg.Filter.Excluded(c.Path, c.Scope == fastsync.Listing || c.Scope == fastsync.Tree):
+	case s.lane == fastsync.Live && c.Scope == fastsync.Tree:
+		s.out.Bulk = append(s.out.Bulk, c)
+	default:
+		s.to.add(scopeKind(c), c.Path, c, nil)
+	}
+}
+
+func scopeKind(c fastsync.Change) kind {
+	switch {
+	case c.Scope == fastsync.Tree:
+		return trees
+	case c.Scope == fastsync.Listing || c.Path == fastsync.Root: // rsync cannot send the root alone
+		return listings
+	}
+	return entries
+}

@@ -1,0 +1,183 @@
+package rsyncer
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+const (
+	// maxLiveSize is the largest file in bytes that the live lane ships.
+	maxLiveSize = 64 << 20
+	// maxLiveTree is the most that a directory may hold for the live lane.
+	maxLiveTree = 1000
+	// maxOpen bounds the files that a run is told to leave out.
+	maxOpen = 1000
+	// settled is for how long a file of a large tree must not have changed for
+	// nobody to be asked whether it is open: who writes to it now gives an event.
+	settled = 24 * time.Hour
+	// maxRecent bounds the files of a run that were new when it was looked at.
+	maxRecent = 100_000
+	// tick is how much a file system's clock may be behind this one.
+	tick = 2 * time.Second
+)
+
+var errEnough = errors.New("enough seen")
+
+// survey looks at what is in a directory, and with deep below it, and calls
+// each for what is not left out. It reads names and attributes only.
+func (r *Rsyncer) survey(dir string, deep bool, each func(p string, info fs.FileInfo) error) error {
+	f, err := os.OpenFile(r.source+dir, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil // gone, or unreadable: rsync says so by name
+	}
+	defer f.Close()
+	for {
+		names, err := f.ReadDir(1000)
+		for _, entry := range names {
+			p := path.Join(dir, entry.Name())
+			if r.cfg.Filter.Excluded(p, entry.IsDir()) {
+				continue
+			}
+			info, err := entry.Info()
+			if err != nil {
+				continue // gone since
+			}
+			if err := each(p, info); err != nil {
+				return err
+			}
+			if !deep || !info.IsDir() {
+				continue
+			}
+			if err := r.survey(p, deep, each); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || err != nil {
+			return nil
+		}
+	}
+}
+
+// placeDir places a directory with what its change covers. What the live lane
+// ships of it goes file by file, each asked for its writer; what the bulk lane
+// ships goes as a whole, without the files that are open.
+func (s *sorter) placeDir(c fastsync.Change, info fs.FileInfo) {
+	switch k := scopeKind(c); {
+	case k == entries || s.whole:
+		s.to.add(k, c.Path, c, info)
+	case s.lane == fastsync.Live:
+		s.placeSmall(c, info, k == trees)
+	default:
+		s.placeLarge(c, info, k)
+	}
+}
+
+func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
+	type entry struct {
+		path string
+		info fs.FileInfo
+	}
+	var found []entry
+	err := s.r.survey(c.Path, deep, func(p string, info fs.FileInfo) error {
+		if len(found) >= maxLiveTree || info.Mode().IsRegular() && info.Size() > maxLiveSize {
+			return errEnough
+		}
+		found = append(found, entry{p, info})
+		return nil
+	})
+	if err != nil {
+		s.out.Bulk = append(s.out.Bulk, c)
+		return
+	}
+	if c.Path != fastsync.Root { // which rsync cannot send alone
+		s.to.add(entries, c.Path, c, info)
+	}
+	for _, e := range found {
+		switch {
+		case e.info.Mode().IsRegular() && s.r.beingWritten(e.path):
+			s.out.Again = append(s.out.Again, fastsync.Change{Path: e.path, Scope: fastsync.Entry})
+		case e.info.IsDir() || e.info.Mode().IsRegular() || e.info.Mode()&fs.ModeSymlink != 0:
+			s.to.add(entries, e.path, c, e.info)
+		}
+	}
+	switch {
+	case !s.remove:
+	case deep:
+		s.to.add(treePrunes, c.Path, c, info)
+	default:
+		s.to.add(listingPrunes, c.Path, c, info)
+	}
+}
+
+func (s *sorter) placeLarge(c fastsync.Change, info fs.FileInfo, k kind) {
+	var open []string
+	recent := map[string]time.Time{}
+	err := s.r.survey(c.Path, k == trees, func(p string, info fs.FileInfo) error {
+		at := changeTime(info)
+		if !info.Mode().IsRegular() || s.begun.Sub(at) > settled {
+			return nil
+		}
+		if s.r.beingWritten(p) {
+			open = append(open, p)
+		} else if at.After(s.begun.Add(-tick)) && len(recent) < maxRecent {
+			recent[p] = at
+		}
+		if len(open) > maxOpen {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil {
+		s.out.Again = append(s.out.Again, c)
+		return
+	}
+	g := s.to.add(k, c.Path, c, info)
+	g.without = append(g.without, open...)
+	maps.Copy(g.recent, recent)
+	for _, p := range open {
+		s.out.Again = append(s.out.Again, fastsync.Change{Path: p, Scope: fastsync.Entry})
+	}
+}
+
+// touched are the files below jobs' directories that changed since the look at
+// them: the run may have shipped a beginning. Too many are their directory's change.
+func (r *Rsyncer) touched(g *group, jobs []job, begun time.Time) []fastsync.Change {
+	var found []fastsync.Change
+	for _, j := range jobs {
+		if j.alone || !j.dir {
+			continue
+		}
+		before := len(found)
+		err := r.survey(j.path, g.kind == trees, func(p string, info fs.FileInfo) error {
+			at := changeTime(info)
+			if !info.Mode().IsRegular() || !at.After(begun.Add(-tick)) || g.recent[p].Equal(at) || slices.Contains(g.without, p) {
+				return nil
+			}
+			if found = append(found, fastsync.Change{Path: p, Scope: fastsync.Entry}); len(found) > maxEntries {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil {
+			found = append(found[:before], j.changes...)
+		}
+	}
+	return found
+}
+
+// changeTime is when an inode last changed, which no program can set back.
+func changeTime(info fs.FileInfo) time.Time {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(st.Ctim.Unix())
+	}
+	return info.ModTime()
+}
