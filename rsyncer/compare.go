@@ -37,7 +37,7 @@ func (n newDirs) covers(it item) bool {
 // as gone, when the whole root is compared. It writes nothing. An
 // [fastsync.Unread] names what could not be read; the rest was compared.
 func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
-	r.reach(ctx, fastsync.Bulk)
+	defer r.use(ctx, fastsync.Bulk)()
 	fresh, parts := newDirs{}, map[string]bool{}
 	each := func(it item) {
 		if fresh.covers(it) {

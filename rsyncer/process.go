@@ -38,8 +38,7 @@ type result struct {
 // process is one rsync, which may be started before there is a list for it.
 type process struct {
 	r       *Rsyncer
-	args    string // joined: what it was started for
-	begun   time.Time
+	until   time.Time // it is not kept ready longer
 	pid     int
 	stdin   io.WriteCloser
 	found   atomic.Pointer[func(item)]
@@ -53,7 +52,7 @@ type process struct {
 // start runs rsync up to the point where it waits for its list.
 func (r *Rsyncer) start(args []string) (*process, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	p := &process{r: r, args: strings.Join(args, "\x00"), begun: time.Now(), kill: cancel, ended: make(chan struct{})}
+	p := &process{r: r, kill: cancel, ended: make(chan struct{})}
 	stdout, stderr := p.collect()
 	cmd := exec.CommandContext(ctx, r.rsync, args...)
 	cmd.Env = environment()
@@ -128,14 +127,15 @@ func (p *process) alive() bool {
 	}
 }
 
-// feed gives it the list, hands on each item, and waits for its end.
-func (p *process) feed(ctx context.Context, list []byte, found func(item)) result {
+// feed gives it the list, hands on each item, and waits for its end, but not
+// for longer than stall without progress.
+func (p *process) feed(ctx context.Context, list []byte, found func(item), stall time.Duration) result {
 	p.found.Store(&found)
 	unlink := context.AfterFunc(ctx, func() { p.kill(context.Cause(ctx)) })
 	defer unlink()
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	helpers.Go(func() { p.watch() })
+	helpers.Go(func() { p.watch(stall) })
 	helpers.Go(func() {
 		_, _ = p.stdin.Write(list) // one that ends before says why by itself
 		_ = p.stdin.Close()
@@ -158,13 +158,12 @@ func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found fu
 	if err != nil {
 		return result{code: 127, err: err}
 	}
-	return p.feed(ctx, stdin, found)
+	return p.feed(ctx, stdin, found, r.cfg.Stall)
 }
 
 // watch ends it when nothing moved for the stall time. What rsync wrote is no
 // sign of life, since keepalives fill a socket's buffer; what it read is.
-func (p *process) watch() {
-	stall := p.r.cfg.Stall
+func (p *process) watch(stall time.Duration) {
 	tick := time.NewTicker(min(time.Second, stall/4+1))
 	defer tick.Stop()
 	moved, last := time.Now(), int64(-1)

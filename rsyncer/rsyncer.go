@@ -67,12 +67,13 @@ type Rsyncer struct {
 	root   os.FileInfo // the root as it was at New; nil for pull
 	pool   *pool
 	shares map[fastsync.Lane]*share // empty where there is no ssh to share
+	limits limits                   // usual, but in tests
 }
 
 // New checks the configuration and returns all faults joined. It starts
 // nothing, but remembers which directory the root is.
 func New(cfg Config) (*Rsyncer, error) {
-	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source)}
+	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source), limits: usual}
 	r.setDefaults()
 	var faults []error
 	var err error
@@ -216,7 +217,7 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 	if len(changes) == 0 {
 		return s.outcome, nil
 	}
-	r.reach(ctx, lane)
+	defer r.use(ctx, lane)()
 	to := sorter{r: r, lane: lane, remove: r.cfg.Delete, out: &s.outcome, begun: s.begun}
 	if err := to.sort(changes); err != nil {
 		return s.outcome, err

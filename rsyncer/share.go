@@ -2,16 +2,8 @@ package rsyncer
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -25,13 +17,24 @@ type share struct {
 	socket string // set before run
 
 	// The mutex is for the runs, which ask while run works.
-	mu      sync.Mutex
-	on, up  bool // run runs; the connection is there
-	resting bool // after a try that failed
-	used    time.Time
-	state   chan struct{} // closed and made anew when one of these changes
-	want    chan struct{} // wakes run
+	mu    sync.Mutex
+	phase phase
+	again backoff
+	users int // runs that go on
+	used  time.Time
+	state chan struct{} // closed and made anew when phase changes
+	want  chan struct{} // wakes run
 }
+
+type phase int
+
+const (
+	off     phase = iota // run does not run
+	idle                 // nobody needs it
+	logging              // in
+	up
+	resting // after its end, until it is tried again
+)
 
 // newShares gives each lane its own: one TCP stream must not carry a video
 // before a photo.
@@ -46,245 +49,242 @@ func (r *Rsyncer) newShares() map[fastsync.Lane]*share {
 	return shares
 }
 
-// sshCommand is the words that connect to the other side, or none where that is
-// not done by ssh, or by one that the operator shares already.
-func (r *Rsyncer) sshCommand() []string {
-	end := r.target
-	if r.pull {
-		end = r.source
-	}
-	words, ok := split(r.shell())
-	if !ok || !remote(end) || strings.HasPrefix(end, "rsync://") || daemon(end) && r.cfg.Rsh == "" || filepath.Base(words[0]) != "ssh" {
-		return nil
-	}
-	for _, w := range words {
-		if strings.Contains(w, "Control") || w == "-S" || w == "-M" {
-			return nil
-		}
-	}
-	user, host := hostOf(end)
-	if user != "" {
-		words = append(words, "-l", user)
-	}
-	return append(words, "--", host)
-}
+// A login takes less than usualLogin, and is given up after longestLogin.
+const usualLogin, longestLogin = 3 * time.Second, 30 * time.Second
 
-// hostOf takes [user@]host:path or host::module apart; an IPv6 address stands
-// in brackets.
-func hostOf(end string) (user, host string) {
-	if at := strings.LastIndexByte(end[:strings.IndexByte(end, ':')+1], '@'); at >= 0 {
-		user, end = end[:at], end[at+1:]
-	}
-	if strings.HasPrefix(end, "[") {
-		host, _, _ = strings.Cut(end[1:], "]")
-		return user, host
-	}
-	host, _, _ = strings.Cut(end, ":")
-	return user, host
-}
-
-// split takes a remote shell apart as rsync does: words, with quotes around
-// what has spaces. It says no where a quote has no end.
-func split(shell string) (words []string, ok bool) {
-	var word []byte
-	quote, in := byte(0), false
-	for i := range len(shell) {
-		switch c := shell[i]; {
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote == 0 && (c == '\'' || c == '"'):
-			quote, in = c, true
-		case quote == 0 && c == ' ':
-			if in {
-				words, word, in = append(words, string(word)), nil, false
-			}
-		default:
-			word, in = append(word, c), true
-		}
-	}
-	if in {
-		words = append(words, string(word))
-	}
-	return words, quote == 0 && len(words) > 0
-}
+// sharedWords are followed by the socket's path.
+const sharedWords = " -o ControlMaster=no -S "
 
 // shared are the words that let a run use its lane's connection, if it is up.
 func (r *Rsyncer) shared(lane fastsync.Lane) string {
-	s := r.shares[lane]
-	if s == nil {
-		return ""
+	if s := r.shares[lane]; s != nil && s.in(up) {
+		return sharedWords + s.socket
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.up {
-		return ""
-	}
-	return " -o ControlMaster=no -S " + s.socket
+	return ""
 }
 
-// reach says that a lane is needed. A bulk run waits for its connection, which
-// is opened when there is something to ship; a live one has no time to.
-func (r *Rsyncer) reach(ctx context.Context, lane fastsync.Lane) {
+// connecting tells whether a lane's connection will soon be up, or known not to be.
+func (r *Rsyncer) connecting(lane fastsync.Lane) bool {
+	s := r.shares[lane]
+	return s != nil && s.in(logging)
+}
+
+func (s *share) in(p phase) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == p
+}
+
+// use says that a lane is needed until the function that it returns is called.
+// A bulk run waits for its connection, which is opened when there is something
+// to ship; a live one may find an rsync that is ready.
+func (r *Rsyncer) use(ctx context.Context, lane fastsync.Lane) (done func()) {
 	s := r.shares[lane]
 	if s == nil {
-		return
+		return func() {}
 	}
 	s.mu.Lock()
-	s.used = time.Now()
-	state, wait := s.state, s.on && !s.up && !s.resting && lane == fastsync.Bulk
+	s.users++
+	if s.phase == idle { // as run will see at once
+		s.enter(logging)
+	}
 	s.mu.Unlock()
+	s.rouse()
+	if lane == fastsync.Bulk {
+		r.await(ctx, lane)
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.users--
+		s.used = time.Now()
+	}
+}
+
+// await waits while a lane's connection logs in: a run's own login takes as
+// long, and a server may not take two at a time. A live run does not wait for
+// one that hangs.
+func (r *Rsyncer) await(ctx context.Context, lane fastsync.Lane) {
+	s := r.shares[lane]
+	if lane == fastsync.Live {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, usualLogin)
+		defer cancel()
+	}
+	for s != nil {
+		s.mu.Lock()
+		state, wait := s.state, s.phase == logging
+		s.mu.Unlock()
+		if !wait {
+			return
+		}
+		select {
+		case <-state:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *share) rouse() {
 	select {
 	case s.want <- struct{}{}:
 	default: // it will look anyhow
 	}
-	if wait {
-		select {
-		case <-state:
-		case <-ctx.Done():
-		}
+}
+
+// reached says that a run got through: what waits to try again need not.
+func (s *share) reached() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == resting && s.again.excuse() {
+		s.rouse()
 	}
+}
+
+// enter is called under the mutex. It wakes those that wait for a change.
+func (s *share) enter(p phase) {
+	s.phase = p
+	close(s.state)
+	s.state = make(chan struct{})
+	s.r.pool.rouse()
+}
+
+func (s *share) set(p phase) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enter(p)
 }
 
 // run keeps the connection for as long as it is used, until ctx ends.
 func (s *share) run(ctx context.Context) {
-	defer s.set(func() { s.on = false })
-	s.set(func() {
-		s.on = true
-		if s.lane == fastsync.Live {
-			s.used = time.Now()
-		}
-	})
-	failures := 0
+	defer s.set(off)
+	s.mu.Lock()
+	if s.lane == fastsync.Live {
+		s.used = time.Now()
+	}
+	s.mu.Unlock()
 	for ctx.Err() == nil {
-		if s.unused(time.Now()) {
-			select {
-			case <-s.want:
-			case <-ctx.Done():
-			}
+		if pause := s.next(time.Now()); pause != 0 {
+			s.pause(ctx, pause)
 			continue
 		}
-		lived, said := s.once(ctx)
-		if failures++; lived {
-			failures = 0
+		begun := time.Now()
+		said := s.once(ctx)
+		if !s.unused(time.Now()) && ctx.Err() == nil {
+			s.ended(begun, said)
 		}
-		pause := min(firstPause<<min(failures, 20), mostPause)
-		if ctx.Err() == nil && !s.unused(time.Now()) {
-			s.r.cfg.Log.Debug().Str("err", said).Str("lane", string(s.lane)).Dur("again", pause).Msg("the shared ssh connection has ended")
-		}
-		s.set(func() { s.resting = true })
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-		s.set(func() { s.resting = false })
 	}
+}
+
+// next is how long to wait before the next login, 0 for not at all, negative
+// for until somebody needs it.
+func (s *share) next(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.idleAt(now):
+		s.enter(idle)
+		return -1
+	case now.Before(s.again.notUntil):
+		s.enter(resting)
+		return s.again.notUntil.Sub(now)
+	}
+	s.enter(logging)
+	return 0
+}
+
+func (s *share) pause(ctx context.Context, pause time.Duration) {
+	if pause > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, pause)
+		defer cancel()
+	}
+	select {
+	case <-s.want:
+	case <-ctx.Done():
+	}
+}
+
+// ended puts off the next login, for longer each time, unless this one was good
+// for a while.
+func (s *share) ended(begun time.Time, said string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Sub(begun) >= s.r.limits.most {
+		s.again.succeeded()
+	}
+	s.again.failed(now, s.r.limits)
+	s.r.cfg.Log.Debug().Str("err", said).Str("lane", string(s.lane)).Dur("again", s.again.notUntil.Sub(now)).Msg("the shared ssh connection has ended")
 }
 
 func (s *share) unused(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return now.Sub(s.used) >= maxIdle
+	return s.idleAt(now)
 }
 
-// set changes what runs see, and wakes those that wait for it.
-func (s *share) set(change func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change()
-	close(s.state)
-	s.state = make(chan struct{})
-}
-
-// once is one connection, from its login to its end. It tells whether it was up
-// and what ssh said last.
-func (s *share) once(ctx context.Context) (lived bool, said string) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	_ = os.Remove(s.socket) // of one that was killed
-	words := append(s.r.sshCommand()[:1:1], "-M", "-N", "-T", "-S", s.socket, "-o", "ControlPersist=no",
-		"-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
-	words = append(words, s.r.sshCommand()[1:]...)
-	var last string
-	stderr := &lines{each: func(line string) { last = line }}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		// The kernel ends it with the thread that started it: that one stays.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-		cmd.Env, cmd.Stderr, cmd.WaitDelay = environment(), stderr, s.r.cfg.Grace
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-		_ = cmd.Run()
-		stderr.flush()
-	}()
-	if lived = s.awaitSocket(ended); lived {
-		s.set(func() { s.up = true })
-		s.r.pool.rouse()
-		s.keep(ctx, ended)
-		s.set(func() { s.up = false })
+// idleAt is called under the mutex. Nobody waits for bulk's login.
+func (s *share) idleAt(now time.Time) bool {
+	patience := s.r.limits.idle
+	if s.lane == fastsync.Bulk {
+		patience = s.r.limits.learned
 	}
-	cancel()
-	<-ended
-	return lived, strings.TrimSuffix(last, "\r")
+	return s.users == 0 && now.Sub(s.used) >= patience
 }
 
-// awaitSocket tells whether the connection came up before its ssh ended.
-func (s *share) awaitSocket(ended <-chan struct{}) bool {
+// once is one connection, from its login to its end. It returns what ssh said last.
+func (s *share) once(ctx context.Context) (said string) {
+	_ = os.Remove(s.socket) // of one that was killed
+	m := s.login()
+	if s.awaitSocket(ctx, m) {
+		s.set(up)
+		s.keep(ctx, m)
+		s.set(resting)
+	}
+	m.end(s.r.cfg.Grace)
+	return m.said
+}
+
+// awaitSocket tells whether the connection came up. ssh's own limit is for the
+// start of a login; a server may hang after it.
+func (s *share) awaitSocket(ctx context.Context, m *master) bool {
+	late := time.NewTimer(min(longestLogin, s.r.cfg.Stall))
+	defer late.Stop()
 	for look := time.Millisecond; ; look = min(2*look, 50*time.Millisecond) {
 		if _, err := os.Lstat(s.socket); err == nil {
 			return true
 		}
 		select {
-		case <-ended:
+		case <-m.ended:
+			return false
+		case <-ctx.Done():
+			return false
+		case <-late.C:
 			return false
 		case <-time.After(look):
 		}
 	}
 }
 
-// keep returns when the connection has ended or nobody used it for long.
-func (s *share) keep(ctx context.Context, ended <-chan struct{}) {
+// keep returns when the connection has ended, nobody has used it for long, or
+// its ssh does not answer: whoever is connected through that waits for ever.
+func (s *share) keep(ctx context.Context, m *master) {
+	beat := min(5*time.Second, s.r.cfg.Stall/12+1)
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
 	for !s.unused(time.Now()) {
 		select {
-		case <-ended:
+		case <-m.ended:
 			return
 		case <-ctx.Done():
 			return
-		case <-time.After(maxIdle / 10):
+		case <-tick.C:
 		}
-	}
-}
-
-// longestSocket is what the kernel takes as a socket's path, less what ssh adds
-// while it makes one.
-const longestSocket = 107 - 18
-
-// controlDir makes the folder of the sockets; none where nothing is to be shared.
-func (r *Rsyncer) controlDir() (string, error) {
-	if len(r.shares) == 0 {
-		return "", nil
-	}
-	tidyControl()
-	dir, err := os.MkdirTemp("", fmt.Sprintf("fastsync-ssh-%d-", os.Getpid()))
-	if err != nil {
-		return "", err
-	}
-	if len(dir)+len("/live") > longestSocket || strings.ContainsAny(dir, " '\"%$\\") {
-		_ = os.Remove(dir)
-		return "", fmt.Errorf("%s is too long or odd for a socket: set TMPDIR to another folder", filepath.Dir(dir))
-	}
-	return dir, nil
-}
-
-// tidyControl removes what killed processes left.
-func tidyControl() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "fastsync-ssh-*"))
-	for _, dir := range dirs {
-		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), "fastsync-ssh-"), "-")
-		if pid, err := strconv.Atoi(id); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = os.RemoveAll(dir)
+		if !answers(s.socket, max(beat, time.Second)) {
+			m.kill()
+			return
 		}
 	}
 }

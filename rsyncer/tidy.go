@@ -13,7 +13,7 @@ import (
 // listing's directory, all below a tree's; without changes (nil) everywhere,
 // which walks the whole root. What is still to be shipped starts anew then.
 func (r *Rsyncer) Tidy(ctx context.Context, changes []fastsync.Change) error {
-	r.reach(ctx, fastsync.Bulk)
+	defer r.use(ctx, fastsync.Bulk)()
 	if changes == nil {
 		return r.tidy(ctx, []string{"-r"}, nil)
 	}

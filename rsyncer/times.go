@@ -13,7 +13,7 @@ import (
 // them again. It ships no file, makes and deletes nothing. A time that may not
 // be set is no error: it is a matter of who owns the directory.
 func (r *Rsyncer) Settle(ctx context.Context, changes []fastsync.Change) error {
-	r.reach(ctx, fastsync.Bulk)
+	defer r.use(ctx, fastsync.Bulk)()
 	jobs, err := r.directories(changes)
 	if err != nil {
 		return err

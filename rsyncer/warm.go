@@ -6,26 +6,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/fastsync/fastsync"
-)
-
-const (
-	// maxAge is how long a started rsync may wait for a list.
-	maxAge = 10 * time.Minute
-	// maxIdle is how long after the last batch rsyncs are kept ready: the first
-	// batch after a longer pause pays for a start, and a night costs no logins.
-	maxIdle = time.Hour
-	// learned is the same for kinds of run that are not of every day.
-	learned = 5 * time.Minute
-	// respite is how long fewer are kept after the other side refused one.
-	respite = 10 * time.Minute
-	// firstPause and mostPause bound the time between two tries to start one
-	// that ends before it is used.
-	firstPause, mostPause = time.Second, 5 * time.Minute
 )
 
 // everyday is the run of almost every batch; the pool has it ready at the start.
@@ -41,34 +25,23 @@ type pool struct {
 	r    *Rsyncer
 	wake chan struct{}
 
-	// The mutex is for Sync, which takes what run starts.
-	mu       sync.Mutex
-	running  bool
-	stocks   map[spec]*stock
-	failures int       // in a row that ended before they were used
-	notUntil time.Time // start none before this
-	fewer    time.Time // keep only one until then: the other side allows no more
-}
-
-// stock are the rsyncs for one kind of run, oldest first.
-type stock struct {
-	idle []*process
-	most int
-	used time.Time // when the last batch wanted one
+	// The mutex is for Sync, which takes what run starts. Nothing slow is done
+	// under it: a batch may want it.
+	mu      sync.Mutex
+	running bool
+	policy  policy
+	idle    map[spec][]*process // oldest first
 }
 
 func newPool(r *Rsyncer) *pool {
-	return &pool{r: r, wake: make(chan struct{}, 1), stocks: map[spec]*stock{}}
+	return &pool{r: r, wake: make(chan struct{}, 1), idle: map[spec][]*process{}}
 }
 
-// run keeps the stocks filled until ctx ends.
+// run keeps what the policy says ready until ctx ends.
 func (p *pool) run(ctx context.Context) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	p.mu.Lock()
-	p.running = true
-	p.stocks[p.r.everyday()] = &stock{most: p.r.cfg.Warm, used: time.Now()}
-	p.mu.Unlock()
+	p.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -77,13 +50,25 @@ func (p *pool) run(ctx context.Context) {
 			p.mu.Lock()
 			p.running = false
 			p.mu.Unlock()
-			p.yield(&waiting)
+			for _, proc := range p.yield() {
+				waiting.Go(proc.release)
+			}
 			return
 		case <-p.wake:
 		case <-timer.C:
 		}
-		timer.Reset(time.Until(p.tend(time.Now(), &waiting)))
+		next, missing := p.tend(time.Now(), &waiting)
+		p.fill(missing, &waiting)
+		timer.Reset(time.Until(next))
 	}
+}
+
+func (p *pool) begin(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.r.everyday()
+	p.policy = policy{limits: p.r.limits, everyday: s, most: p.r.cfg.Warm, used: map[spec]time.Time{s: now}}
+	p.running = true
 }
 
 func (p *pool) rouse() {
@@ -102,108 +87,129 @@ func (p *pool) take(s spec) *process {
 		return nil
 	}
 	defer p.rouse()
-	st := p.stocks[s]
-	if st == nil {
-		p.stocks[s] = &stock{most: 1, used: time.Now()}
-		return nil
-	}
-	st.used = time.Now()
-	for i, proc := range st.idle {
+	p.policy.wanted(s, time.Now())
+	for i, proc := range p.idle[s] {
 		if proc.alive() && p.r.inRoot(proc.pid) { // tend takes the others out
-			st.idle = slices.Delete(st.idle, i, i+1)
-			p.failures = 0
+			p.idle[s] = slices.Delete(p.idle[s], i, i+1)
 			return proc
 		}
 	}
 	return nil
 }
 
-// tend takes out what has ended or is too old, starts what is missing, and
-// returns when to look again.
-func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) time.Time {
+// tend takes out what has ended or is not to be kept, and returns what is
+// missing, and when to look again.
+func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) (next time.Time, missing []spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := now.Add(maxIdle)
-	for s, st := range p.stocks {
-		limit, most := maxIdle, st.most
-		if s != p.r.everyday() {
-			limit = learned
-		}
-		if now.Before(p.fewer) {
-			most = 1
-		}
-		until := st.used.Add(limit)
-		if !now.Before(until) {
-			most = 0
-		} else {
+	p.learn(now)
+	next = p.policy.forget(now)
+	for s := range p.idle {
+		if until := p.weed(s, now, waiting); !until.IsZero() {
 			next = soonest(next, until)
 		}
-		next = soonest(next, p.weed(st, most, now, waiting))
-		if most == 0 && s != p.r.everyday() {
-			delete(p.stocks, s)
+	}
+	if now.Before(p.policy.notUntil) || p.r.connecting(fastsync.Live) {
+		return next, nil // the share says when it is done
+	}
+	for s := range p.policy.used {
+		for range p.policy.keep(s, now) - len(p.idle[s]) {
+			missing = append(missing, s)
 		}
-		if len(st.idle) < most && now.Before(p.notUntil) {
-			next = soonest(next, p.notUntil)
-			continue
-		}
-		for len(st.idle) < most {
-			if !p.add(s, st, waiting) {
-				break
+	}
+	return next, missing
+}
+
+// learn makes what became of those that wait known to the policy: what keeps
+// ending by itself is not worth a login each time, and what was refused for want
+// of room tells how much there is.
+func (p *pool) learn(now time.Time) {
+	var dead *process
+	refused, alive := 0, 0
+	for _, procs := range p.idle {
+		for _, proc := range procs {
+			switch {
+			case !proc.alive():
+				dead = proc
+			case proc.refused.Swap(false):
+				refused++
+			default:
+				alive++
 			}
 		}
 	}
-	return next
+	if dead != nil {
+		p.policy.failed(now, p.policy.limits)
+		p.r.cfg.Log.Debug().Str("err", cause(dead.res.notes)).Int("code", dead.res.code).Msg("an rsync that was kept ready has ended")
+		if limited(dead.res.notes) {
+			p.crowded(alive, now, p.policy.respite)
+		}
+	}
+	if refused > 0 { // each has logged in by itself, which is as good, but not for every batch
+		p.crowded(max(1, alive), now, p.policy.respite)
+	}
 }
 
-// weed drops those that have ended, are too old or too many, and returns when
-// the next is too old.
-func (p *pool) weed(st *stock, most int, now time.Time, waiting *sync.WaitGroup) time.Time {
-	next := now.Add(maxIdle)
-	kept := st.idle[:0]
-	for _, proc := range st.idle {
-		old := proc.begun.Add(maxAge)
+// weed drops those of a kind that have ended, are too old, too many or in
+// another directory, and returns when the next is too old.
+func (p *pool) weed(s spec, now time.Time, waiting *sync.WaitGroup) (next time.Time) {
+	most := p.policy.keep(s, now)
+	kept := p.idle[s][:0]
+	for _, proc := range p.idle[s] {
 		switch {
 		case !proc.alive():
-			p.failed(proc.res, now)
-		case len(kept) >= most || !now.Before(old) || !p.r.inRoot(proc.pid):
+		case len(kept) >= most || !now.Before(proc.until) || !p.r.inRoot(proc.pid):
 			waiting.Go(proc.release)
 		default:
-			if proc.refused.Load() && !now.Before(p.fewer) {
-				p.fewer = now.Add(respite)
-			}
 			kept = append(kept, proc)
-			next = soonest(next, old)
+			if next.IsZero() || proc.until.Before(next) {
+				next = proc.until
+			}
 		}
 	}
-	clear(st.idle[len(kept):])
-	st.idle = kept
+	clear(p.idle[s][len(kept):])
+	if p.idle[s] = kept; len(kept) == 0 {
+		delete(p.idle, s)
+	}
 	return next
 }
 
-// failed puts off the next start: what keeps ending by itself is not worth a
-// login each time. The batches find out why.
-func (p *pool) failed(res result, now time.Time) {
-	p.failures++
-	pause := min(firstPause<<min(p.failures-1, 20), mostPause)
-	p.notUntil = now.Add(pause - time.Duration(rand.Int64N(int64(pause)/4+1)))
-	if limited(res.notes) {
-		p.fewer = now.Add(respite)
+// fill starts what is missing.
+func (p *pool) fill(missing []spec, waiting *sync.WaitGroup) {
+	for _, s := range missing {
+		proc, err := p.r.prestart(s)
+		p.mu.Lock()
+		if err != nil {
+			p.policy.failed(time.Now(), p.policy.limits)
+			p.mu.Unlock()
+			p.r.cfg.Log.Debug().Err(err).Msg("no rsync can be kept ready")
+			p.rouse() // to look when to try again
+			return
+		}
+		p.idle[s] = append(p.idle[s], proc)
+		p.mu.Unlock()
+		waiting.Go(func() {
+			<-proc.ended
+			p.rouse()
+		})
 	}
-	p.r.cfg.Log.Debug().Str("err", cause(res.notes)).Int("code", res.code).Msg("an rsync that was kept ready has ended")
 }
 
-func (p *pool) add(s spec, st *stock, waiting *sync.WaitGroup) bool {
-	proc, err := p.r.start(p.r.operands(p.r.args(fastsync.Live, s)))
-	if err != nil {
-		p.failed(result{notes: []string{err.Error()}}, time.Now())
-		return false
+// prestart starts an rsync that waits for its list, unless it would wait in
+// another directory than the root.
+func (r *Rsyncer) prestart(s spec) (*process, error) {
+	if !r.pull {
+		if info, err := os.Stat(r.source); err != nil {
+			return nil, fmt.Errorf("look at the source: %w", err)
+		} else if !os.SameFile(info, r.root) {
+			return nil, fmt.Errorf("the source %s is another directory than at the start", r.source)
+		}
 	}
-	st.idle = append(st.idle, proc)
-	waiting.Go(func() {
-		<-proc.ended
-		p.rouse()
-	})
-	return true
+	proc, err := r.start(r.operands(r.args(fastsync.Live, s)))
+	if err == nil { // not all too old at the same time
+		proc.until = time.Now().Add(r.limits.age - time.Duration(rand.Int64N(int64(r.limits.age)/4+1)))
+	}
+	return proc, err
 }
 
 // inRoot tells whether a started rsync is in the root, or has not gone there
@@ -216,108 +222,44 @@ func (r *Rsyncer) inRoot(pid int) bool {
 	if err != nil {
 		return false
 	}
-	own, err := os.Stat(".")
-	return os.SameFile(at, r.root) || err == nil && os.SameFile(at, own)
-}
-
-// yield lets go of all that wait, and tells whether there were any: a place
-// that the other side gives to only so many may be needed for a batch.
-func (p *pool) yield(waiting *sync.WaitGroup) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	any := false
-	for _, st := range p.stocks {
-		for _, proc := range st.idle {
-			any = true
-			waiting.Go(proc.release)
-		}
-		st.idle = nil
-	}
-	return any
-}
-
-// makeRoom lets go of all that wait and keeps none for a while.
-func (p *pool) makeRoom() bool {
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	p.mu.Lock()
-	p.notUntil, p.fewer = time.Now().Add(respite), time.Now().Add(2*respite)
-	p.mu.Unlock()
-	return p.yield(&waiting)
-}
-
-// carry runs jobs in an rsync that was kept ready, or else in a new one. Should
-// the first be dead, its batch goes to the second at once.
-func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) result {
-	stdin := list(g.kind, jobs)
-	found := func(it item) {
-		if it.gone && !g.released {
-			s.deleted++
-		}
-	}
-	want := func() spec {
-		if g.released || !r.cfg.Delete {
-			return spec{g.kind, r.cfg.Delete, -1}
-		}
-		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
-	}
-	if s.lane == fastsync.Live && len(g.without) == 0 {
-		if p := r.pool.take(want()); p != nil {
-			if res := p.feed(ctx, stdin, found); ctx.Err() != nil || !stale(res) {
-				return res
-			}
-		}
-	}
-	return r.cold(ctx, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found)
-}
-
-// cold starts an rsync for a run. If it was refused before it said anything,
-// those that are kept ready may have its place: they go, and it tries again.
-func (r *Rsyncer) cold(ctx context.Context, args []string, stdin []byte, found func(item)) result {
-	res := r.run(ctx, args, stdin, found)
-	if ctx.Err() == nil && broken(res) && res.items == 0 && r.pool.makeRoom() {
-		res = r.run(ctx, args, stdin, found)
-	}
-	return res
-}
-
-// broken tells whether a run ended as one does that has lost, or never had, the
-// other side.
-func broken(res result) bool {
-	switch res.code {
-	case 5, 10, 12, 20, 30, 35, 255:
+	if os.SameFile(at, r.root) {
 		return true
 	}
-	return res.code < 0 && res.err != nil && res.err != errStalled
+	own, err := os.Stat(".")
+	return err == nil && os.SameFile(at, own)
 }
 
-// stale tells whether one that was kept ready failed in a way that one of now may
-// not: what it was refused when it started it says only when it is used.
-func stale(res result) bool {
-	switch res.code {
-	case exitOK, exitPartial, exitVanished, exitMaxDeletes, 11:
-		return false
+// yield hands out all that wait.
+func (p *pool) yield() (all []*process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, procs := range p.idle {
+		all = append(all, procs...)
 	}
-	return res.err != errStalled
+	clear(p.idle)
+	return all
 }
 
-// limited tells whether the other side said that it has enough connections.
-func limited(notes []string) bool {
-	for _, n := range notes {
-		if strings.Contains(n, "@ERROR: max connections") || sessionRefused(n) {
-			return true
-		}
-	}
-	return false
+// served says that one that was kept ready did its work.
+func (p *pool) served() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.policy.succeeded()
 }
 
-// sessionRefused tells whether ssh says that its connection carries no more
-// sessions, as sshd's MaxSessions has it. It then logs in by itself.
-func sessionRefused(note string) bool { return strings.Contains(note, "Session open refused") }
+// failed says that one was dead when it was needed.
+func (p *pool) failed(res result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.policy.failed(time.Now(), p.policy.limits)
+	p.r.cfg.Log.Debug().Str("err", cause(res.notes)).Int("code", res.code).Msg("an rsync that was kept ready was dead; its batch goes to a new one")
+}
 
-func soonest(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
+// reached says that a new one got through: there is no reason to wait any more.
+func (p *pool) reached() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.policy.excuse() {
+		p.rouse()
 	}
-	return a
 }

@@ -1,0 +1,132 @@
+package rsyncer
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+const (
+	// tries are how often a run is started that the other side refuses at once.
+	tries = 3
+	// shortly is the first pause between two of them: about a login's time.
+	shortly = 300 * time.Millisecond
+	// sooner divides the stall time for an rsync that was kept ready: its
+	// connection may be dead where no side could tell, as behind a firewall.
+	sooner = 4
+)
+
+// carry runs jobs in an rsync that was kept ready, or else in a new one. Should
+// the first be dead, its batch goes to the second at once.
+func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) result {
+	stdin := list(g.kind, jobs)
+	found := func(it item) {
+		if it.gone && !g.released {
+			s.deleted++
+		}
+	}
+	want := func() spec {
+		if g.released || !r.cfg.Delete {
+			return spec{g.kind, r.cfg.Delete, -1}
+		}
+		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
+	}
+	if s.lane == fastsync.Live && len(g.without) == 0 {
+		if p := r.pool.take(want()); p != nil {
+			res := p.feed(ctx, stdin, found, r.cfg.Stall/sooner)
+			if ctx.Err() != nil {
+				return res
+			}
+			if !stale(res) {
+				r.pool.served()
+				return res
+			}
+			r.pool.failed(res)
+			s.outcome.Cut = true
+		}
+	}
+	r.await(ctx, s.lane)
+	return r.cold(ctx, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found)
+}
+
+// cold starts an rsync for a run. If it was refused before it said anything,
+// those that are kept ready may have its place: they go, and it tries again. So
+// it does where the server had no time just then, or ssh's connection was lost.
+func (r *Rsyncer) cold(ctx context.Context, args []string, stdin []byte, found func(item)) result {
+	res := r.run(ctx, args, stdin, found)
+	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0; try++ {
+		known, had := limited(res.notes), r.pool.makeRoom(ctx)
+		switch {
+		case had > 0:
+		case turnedAway(res.notes):
+			rest(ctx, shortly<<try/2+rand.N(shortly))
+		case !overShare(args) || try > 1:
+			return res
+		}
+		res = r.run(ctx, args, stdin, found)
+		if had > 0 {
+			r.pool.roomMade(had, known, answered(res))
+		}
+	}
+	if answered(res) {
+		r.reached()
+	}
+	return res
+}
+
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
+}
+
+// reached says that the other side answers a new run: what waits to try it
+// again need not.
+func (r *Rsyncer) reached() {
+	r.pool.reached()
+	for _, s := range r.shares {
+		s.reached()
+	}
+}
+
+// overShare tells whether a run was to use a shared ssh connection, without
+// which ssh logs in by itself the next time.
+func overShare(args []string) bool {
+	for _, a := range args {
+		if strings.HasPrefix(a, "--rsh=") {
+			return strings.Contains(a, sharedWords)
+		}
+	}
+	return false
+}
+
+// broken tells whether a run ended as one does that has lost, or never had, the
+// other side.
+func broken(res result) bool {
+	switch res.code {
+	case 5, 10, 12, 20, 30, 35, 255:
+		return true
+	}
+	return res.code < 0 && res.err != nil && res.err != errStalled
+}
+
+// answered tells whether a run came so far that its result is about paths, or
+// about the room that the target has.
+func answered(res result) bool {
+	switch res.code {
+	case exitOK, exitPartial, exitVanished, exitMaxDeletes, 11:
+		return true
+	}
+	return false
+}
+
+// stale tells whether one that was kept ready failed in a way that one of now may
+// not: what it was refused when it started it says only when it is used, and
+// one whose directory was gone then complains without a word about any path.
+func stale(res result) bool {
+	return !answered(res) || (res.code == exitPartial || res.code == exitVanished) && res.items == 0
+}

@@ -1,0 +1,82 @@
+package rsyncer
+
+import (
+	"net"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// master is the ssh that holds a shared connection.
+type master struct {
+	pid   int // 0 if it could not be started
+	ended chan struct{}
+	said  string // its last message; valid once it has ended
+}
+
+// login starts an ssh that listens on the socket once it is logged in.
+func (s *share) login() *master {
+	words := s.r.sshCommand()
+	args := append([]string{"-M", "-N", "-T", "-S", s.socket, "-o", "ControlPersist=no",
+		"-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no"}, words[1:]...)
+	m := &master{ended: make(chan struct{})}
+	stderr := &lines{each: func(line string) { m.said = strings.TrimSuffix(line, "\r") }}
+	cmd := exec.Command(words[0], args...)
+	cmd.Env, cmd.Stderr, cmd.WaitDelay = environment(), stderr, s.r.cfg.Grace
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	started := make(chan struct{})
+	go func() {
+		defer close(m.ended)
+		// The kernel ends it with the thread that started it: that one stays.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err == nil {
+			m.pid = cmd.Process.Pid
+		}
+		close(started)
+		if err != nil {
+			m.said = err.Error()
+			return
+		}
+		_ = cmd.Wait()
+		m.kill() // a proxy of the operator's may be left
+		stderr.flush()
+	}()
+	<-started
+	return m
+}
+
+// kill ends it at once, also if it is stopped.
+func (m *master) kill() {
+	if m.pid != 0 {
+		_ = syscall.Kill(-m.pid, syscall.SIGKILL)
+	}
+}
+
+// end waits for its end.
+func (m *master) end(grace time.Duration) {
+	select {
+	case <-m.ended: // its number may be another's by now
+		return
+	default:
+		_ = syscall.Kill(-m.pid, syscall.SIGTERM)
+	}
+	late := time.AfterFunc(grace, m.kill)
+	<-m.ended
+	late.Stop()
+}
+
+// answers tells whether an ssh greets at its socket, as it does whoever connects.
+func answers(socket string, patience time.Duration) bool {
+	c, err := net.DialTimeout("unix", socket, patience)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	n, _ := c.Read(make([]byte, 1))
+	return n > 0
+}
