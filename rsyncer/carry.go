@@ -2,6 +2,7 @@ package rsyncer
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -111,7 +112,7 @@ func broken(res result) bool {
 	case 5, 10, 12, 20, 30, 35, 255:
 		return true
 	}
-	return res.code < 0 && res.err != nil && res.err != errStalled
+	return res.code < 0 && res.err != nil && !errors.Is(res.err, errStalled)
 }
 
 // answered tells whether a run came so far that its result is about paths, or

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func freePort(t testing.TB) int {
 }
 
 // serve runs a server until the test ends, and waits until it accepts.
-func serve(t testing.TB, port int, name string, args ...string) {
+func serve(t testing.TB, port int, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	must(t, cmd.Start())
@@ -37,7 +38,7 @@ func serve(t testing.TB, port int, name string, args ...string) {
 		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
 		if err == nil {
 			c.Close()
-			return
+			return cmd
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not listen: %v", name, err)
@@ -45,33 +46,43 @@ func serve(t testing.TB, port int, name string, args ...string) {
 	}
 }
 
-// sshServer starts an sshd of the test's own and returns the --rsh for it.
-func sshServer(t testing.TB) string {
+// sshServer starts an sshd of the test's own, with more lines in its
+// configuration, and returns the --rsh for it.
+func sshServer(t testing.TB, more ...string) string {
 	t.Helper()
-	sshd := need(t, "sshd")
+	rsh, port, conf := sshConf(t, more...)
+	serve(t, port, need(t, "sshd"), "-D", "-f", conf)
+	return rsh
+}
+
+// sshConf is what an sshd of the test's own needs.
+func sshConf(t testing.TB, more ...string) (rsh string, port int, conf string) {
+	t.Helper()
+	need(t, "sshd")
 	need(t, "ssh")
 	dir, port := t.TempDir(), freePort(t)
 	for _, key := range []string{"host", "user"} {
 		must(t, exec.Command(need(t, "ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, key)).Run())
 	}
-	conf := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n", port, dir, dir)
-	write(t, dir, "conf", conf)
+	conf = fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n", port, dir, dir)
+	write(t, dir, "conf", conf+strings.Join(more, "\n")+"\n")
 	if os.Geteuid() == 0 {
 		must(t, os.MkdirAll("/run/sshd", 0o755)) // sshd as root refuses to start without it
 	}
-	serve(t, port, sshd, "-D", "-f", filepath.Join(dir, "conf"))
-	return fmt.Sprintf("ssh -F none -p %d -i %s/user -o UserKnownHostsFile=%s/known -o StrictHostKeyChecking=accept-new", port, dir, dir)
+	rsh = fmt.Sprintf("ssh -F none -p %d -i %s/user -o UserKnownHostsFile=%s/known -o StrictHostKeyChecking=accept-new", port, dir, dir)
+	return rsh, port, filepath.Join(dir, "conf")
 }
 
-// daemonServer starts an rsync daemon with the module "mod" at folder.
-func daemonServer(t testing.TB, folder string) string {
+// daemonServer starts an rsync daemon with the module "mod" at folder, with more
+// lines in its configuration.
+func daemonServer(t testing.TB, folder string, more ...string) string {
 	t.Helper()
 	dir, port := t.TempDir(), freePort(t)
 	own := ""
 	if os.Geteuid() == 0 {
 		own = "uid = 0\ngid = 0\n"
 	}
-	write(t, dir, "conf", fmt.Sprintf("use chroot = no\n%s[mod]\npath = %s\nread only = no\n[closed]\npath = %s\nread only = yes\n", own, folder, folder))
+	write(t, dir, "conf", fmt.Sprintf("use chroot = no\n%s%s\n[mod]\npath = %s\nread only = no\n[closed]\npath = %s\nread only = yes\n", own, strings.Join(more, "\n"), folder, folder))
 	serve(t, port, need(t, "rsync"), "--daemon", "--no-detach", "--address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--config="+filepath.Join(dir, "conf"), "--log-file=/dev/null")
 	return fmt.Sprintf("rsync://127.0.0.1:%d/", port)
 }
