@@ -202,7 +202,7 @@ func (r *Rsyncer) Run(ctx context.Context) {
 	} else if dir != "" {
 		defer os.RemoveAll(dir)
 		for lane, s := range r.shares {
-			s.socket = filepath.Join(dir, string(lane))
+			s.begin(filepath.Join(dir, string(lane)))
 			running.Go(func() { s.run(ctx) })
 		}
 	}

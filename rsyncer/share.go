@@ -14,7 +14,7 @@ import (
 type share struct {
 	r      *Rsyncer
 	lane   fastsync.Lane
-	socket string // set before run
+	socket string // set by begin
 
 	// The mutex is for the runs, which ask while run works.
 	mu    sync.Mutex
@@ -156,14 +156,23 @@ func (s *share) set(p phase) {
 	s.enter(p)
 }
 
-// run keeps the connection for as long as it is used, until ctx ends.
-func (s *share) run(ctx context.Context) {
-	defer s.set(off)
+// begin is for before run and whoever asks for the connection: the pool's first
+// rsyncs wait for it.
+func (s *share) begin(socket string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.socket = socket
 	if s.lane == fastsync.Live {
 		s.used = time.Now()
 	}
-	s.mu.Unlock()
+	if s.enter(logging); s.idleAt(time.Now()) {
+		s.enter(idle)
+	}
+}
+
+// run keeps the connection for as long as it is used, until ctx ends.
+func (s *share) run(ctx context.Context) {
+	defer s.set(off)
 	for ctx.Err() == nil {
 		if pause := s.next(time.Now()); pause != 0 {
 			s.pause(ctx, pause)
