@@ -5,7 +5,7 @@ SOURCE ?=
 TARGET ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: build run test race lint fuzz bench check deps-run deps-test clean
+.PHONY: build run test race lint fuzz bench profile check deps-run deps-test clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fastsync ./cmd/fastsync
@@ -35,8 +35,14 @@ race: deps-test
 	$(GO) test -race ./...
 
 # Beside fastsync it measures lsyncd and an inotifywait loop where they are installed.
+# A part: make bench BENCH='-only single'. See docs/BENCHMARKS.md.
 bench: deps-test build
 	$(GO) run ./internal/bench $(BENCH)
+
+# Profiles of fastsync in a burst and under a steady load.
+PROFILE ?= bin/profile
+profile: deps-test build
+	$(GO) run ./internal/bench -profile '$(PROFILE)' $(BENCH)
 
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...

@@ -2,35 +2,35 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
+	"strconv"
 	"time"
 )
 
-// world is a folder with everything in it, and an sshd to reach it by.
+// world is a folder with everything in it, and the servers by which targets are
+// reached. Scenarios run one after the other: nothing of it is locked.
 type world struct {
-	dir  string
-	rsh  string
-	port int
-	sshd *exec.Cmd
-	n    int // tools measured so far
+	options
+	dir     string
+	key     string // ssh with its options, less the port
+	port    int    // of the sshd
+	daemon  int    // port of the rsync daemon, 0 before it is needed
+	far     int    // port of the delay proxy, 0 before it is needed
+	env     []string
+	cleanup []func() // in the order of making
+	n       int      // folders made so far
 }
 
-// baseline is what the burst costs without any tool watching.
-type baseline struct{ write, rsync time.Duration }
-
-func newWorld(ctx context.Context, in string) (*world, error) {
-	dir, err := os.MkdirTemp(in, "fastsync-bench-")
+func newWorld(ctx context.Context, o options) (*world, error) {
+	dir, err := os.MkdirTemp(o.dir, "fastsync-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir}
+	w := &world{options: o, dir: dir}
 	if err := w.startSSH(ctx); err != nil {
 		w.close()
 		return nil, fmt.Errorf("start an sshd: %w; install openssh-server", err)
@@ -39,44 +39,73 @@ func newWorld(ctx context.Context, in string) (*world, error) {
 }
 
 func (w *world) close() {
-	if w.sshd != nil {
-		_ = w.sshd.Process.Kill()
-		_ = w.sshd.Wait()
+	for i := len(w.cleanup) - 1; i >= 0; i-- {
+		w.cleanup[i]()
 	}
 	_ = os.RemoveAll(w.dir)
 }
 
-func (w *world) startSSH(ctx context.Context) error {
-	sshd, err := exec.LookPath("sshd")
-	if err != nil {
-		sshd = "/usr/sbin/sshd"
-	}
-	if w.port, err = freePort(); err != nil {
-		return err
-	}
-	for _, key := range []string{"host", "user"} {
-		out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(w.dir, key)).CombinedOutput()
+// fresh makes a folder that nobody has used.
+func (w *world) fresh() (string, error) {
+	w.n++
+	at := filepath.Join(w.dir, strconv.Itoa(w.n))
+	return at, os.Mkdir(at, 0o755)
+}
+
+// route is a way to a target.
+type route struct {
+	rsh  string // for rsync; empty without a remote shell
+	host string // what stands before the target's folder
+	base string // what to leave out of the folder: a daemon's module begins there
+	rest time.Duration
+}
+
+func (r route) to(folder string) string { return r.host + folder[len(r.base):] }
+
+// direct is over ssh on loopback.
+func (w *world) direct() route { return w.overSSH(w.port) }
+
+func (w *world) overSSH(port int) route {
+	return route{rsh: fmt.Sprintf("%s -p %d", w.key, port), host: "127.0.0.1:", rest: 2 * time.Second}
+}
+
+// oneWay is half the round trip of what is far away.
+const oneWay = 20 * time.Millisecond
+
+// distant is the same with a round trip of 40 ms.
+func (w *world) distant() (route, error) {
+	if w.far == 0 {
+		p, err := newProxy(net.JoinHostPort("127.0.0.1", strconv.Itoa(w.port)), oneWay)
 		if err != nil {
-			return fmt.Errorf("make a key: %w: %s", err, out)
+			return route{}, err
 		}
+		w.far, w.cleanup = p.port(), append(w.cleanup, p.close)
 	}
-	conf := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n", w.port, w.dir, w.dir)
-	if err := os.WriteFile(filepath.Join(w.dir, "sshd"), []byte(conf), 0o600); err != nil {
-		return err
+	r := w.overSSH(w.far)
+	r.rest = 4 * time.Second
+	return r, nil
+}
+
+func (w *world) module(ctx context.Context) (route, error) {
+	if err := w.startDaemon(ctx); err != nil {
+		return route{}, err
 	}
-	if os.Geteuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd as root refuses to start without it
-			return err
-		}
+	return route{host: fmt.Sprintf("rsync://127.0.0.1:%d/bench", w.daemon), base: w.dir, rest: 2 * time.Second}, nil
+}
+
+func local() route { return route{rest: 2 * time.Second} }
+
+// rsync runs a bare rsync and tells how long it took.
+func (w *world) rsync(ctx context.Context, r route, args ...string) (time.Duration, error) {
+	if r.rsh != "" {
+		args = append([]string{"-e", r.rsh}, args...)
 	}
-	w.sshd = exec.Command(sshd, "-D", "-f", filepath.Join(w.dir, "sshd"))
-	if err := w.sshd.Start(); err != nil {
-		return err
+	begun := time.Now()
+	out, err := exec.CommandContext(ctx, "rsync", args...).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("bare rsync: %w: %s", err, out)
 	}
-	w.rsh = fmt.Sprintf("ssh -F none -p %d -i %s/user -o UserKnownHostsFile=%s/known -o StrictHostKeyChecking=accept-new", w.port, w.dir, w.dir)
-	return until(ctx, 10*time.Second, 20*time.Millisecond, func() bool {
-		return exec.CommandContext(ctx, "sh", "-c", w.rsh+" -o BatchMode=yes 127.0.0.1 true").Run() == nil
-	})
+	return time.Since(begun), nil
 }
 
 func freePort() (int, error) {
@@ -87,81 +116,24 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
-var errLate = errors.New("not in time")
-
 // until looks every so often until done says so; errLate after patience.
 func until(ctx context.Context, patience, every time.Duration, done func() bool) error {
 	for end := time.Now().Add(patience); !done(); {
 		if time.Now().After(end) {
 			return errLate
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(every):
+		if err := pause(ctx, every); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// baseline writes the burst and copies it with one bare rsync, watched as a tool
-// is: looking for files and sampling memory take their part of two cores.
-func (w *world) baseline(ctx context.Context, s scope) (baseline, error) {
-	from, to := filepath.Join(w.dir, "bare", "from"), filepath.Join(w.dir, "bare", "to")
-	for _, d := range []string{from, to} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return baseline{}, err
-		}
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	syscall.Sync() // what the tool before left to be written must not count
-	begun := time.Now()
-	names, err := writeBurst(from, s)
-	if err != nil {
-		return baseline{}, err
-	}
-	b := baseline{write: time.Since(begun)}
-	begun = time.Now()
-	cmd := exec.CommandContext(ctx, "rsync", "-a", "-e", w.rsh, from+"/", "127.0.0.1:"+to+"/")
-	if err := cmd.Start(); err != nil {
-		return b, fmt.Errorf("bare rsync: %w", err)
-	}
-	peak := watchMemory(cmd.Process.Pid)
-	for _, name := range names {
-		if err := arrive(ctx, filepath.Join(to, name), 10_000, s.patience); err != nil {
-			return b, fmt.Errorf("bare rsync: %s: %w", name, err)
-		}
-	}
-	b.rsync = time.Since(begun)
-	peak()
-	if err := cmd.Wait(); err != nil {
-		return b, fmt.Errorf("bare rsync: %w", err)
-	}
-	err = os.RemoveAll(filepath.Join(w.dir, "bare"))
-	syscall.Sync()
-	return b, err
-}
-
-// writeBurst returns the names it wrote, in order.
-func writeBurst(root string, s scope) ([]string, error) {
-	data := make([]byte, 10_000)
-	var names []string
-	for d := range s.dirs {
-		dir := fmt.Sprintf("burst-%03d", d)
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			return nil, err
-		}
-		for f := range s.burst / s.dirs {
-			name := fmt.Sprintf("%s/f%05d", dir, f)
-			if err := os.WriteFile(filepath.Join(root, name), data, 0o644); err != nil {
-				return nil, err
-			}
-			names = append(names, name)
-		}
-	}
-	return names, nil
-}
-
-func output(ctx context.Context, name string, args ...string) string {
-	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	return strings.TrimSpace(string(out))
 }

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const singleSize = 50_000
+
+// limits are figures to reach; zero is none.
+type limits struct{ p50, p99 float64 }
+
+func singleSSH(ctx context.Context, w *world) ([]table, error) {
+	return w.singles(ctx, "Single files over ssh", w.direct(), limits{6, 15}, fsnotify, fanotify, loop, lsyncd0, lsyncd1, lsyncdDefault)
+}
+
+func singleFar(ctx context.Context, w *world) ([]table, error) {
+	r, err := w.distant()
+	if err != nil {
+		return nil, err
+	}
+	return w.singles(ctx, "Single files over ssh, 40 ms round trip", r, limits{68, 80}, fsnotify, fanotify, loop, lsyncd0)
+}
+
+func singleDaemon(ctx context.Context, w *world) ([]table, error) {
+	r, err := w.module(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.singles(ctx, "Single files to an rsync daemon", r, limits{6, 15}, fsnotify, fanotify, loop)
+}
+
+func singleLocal(ctx context.Context, w *world) ([]table, error) {
+	return w.singles(ctx, "Single files to a local folder", local(), limits{6, 15}, fsnotify, fanotify, loop)
+}
+
+func singlePublished(ctx context.Context, w *world) ([]table, error) {
+	return w.singles(ctx, "Single files over ssh, published by the CMS", w.direct(), limits{6, 0}, published)
+}
+
+// latencies are of one tool's files. What did not come counts as the patience.
+type latencies struct {
+	name string
+	all  []time.Duration
+	late int
+}
+
+func (w *world) singles(ctx context.Context, title string, r route, reach limits, names ...string) ([]table, error) {
+	t := table{
+		title: title,
+		how:   "50 kB each, 150 to 600 ms apart; from close(2) to whole at the target, in ms.",
+		head:  []string{"tool", "files", "p50", "p95", "p99", "max", "× fastsync's p50"},
+	}
+	var all []latencies
+	var faults []error
+	for _, one := range w.contestants(ctx, &t, names...) {
+		l, err := w.single(ctx, one, r)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			t.note("%s could not be measured", one.name)
+			faults = append(faults, err)
+			continue
+		}
+		all = append(all, l)
+	}
+	t.latencies(all)
+	for _, l := range all {
+		if isFastsync(l.name) {
+			t.reach(l, reach)
+		}
+	}
+	return []table{t}, errors.Join(faults...)
+}
+
+func isFastsync(name string) bool { return name == fsnotify || name == fanotify || name == published }
+
+// latencies adds a row for each tool, the first of which is the measure.
+func (t *table) latencies(all []latencies) {
+	for _, l := range all {
+		p50 := quantile(l.all, 0.5)
+		t.add(l.name, strconv.Itoa(len(l.all)), number(p50), number(quantile(l.all, 0.95)), number(quantile(l.all, 0.99)),
+			number(quantile(l.all, 1)), number(p50/quantile(all[0].all, 0.5)))
+		if l.late > 0 {
+			t.note("%s: %d files did not come in time", l.name, l.late)
+		}
+	}
+}
+
+func (t *table) reach(l latencies, reach limits) {
+	t.goal(l.name+" p50", reach.p50, quantile(l.all, 0.5), "ms")
+	if reach.p99 > 0 {
+		t.goal(l.name+" p99", reach.p99, quantile(l.all, 0.99), "ms")
+	}
+}
+
+// single gives a tool on fresh folders its share of single files.
+func (w *world) single(ctx context.Context, t tool, r route) (latencies, error) {
+	p, err := w.folders()
+	if err != nil {
+		return latencies{}, err
+	}
+	listen := ""
+	if t.name == published {
+		port, err := freePort()
+		if err != nil {
+			return latencies{}, err
+		}
+		listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	c, err := w.start(t, r, p, listen)
+	if err != nil {
+		return latencies{}, err
+	}
+	n := max(2, int(float64(w.sizes.files)*t.share))
+	var l latencies
+	if listen != "" {
+		hangUp, err := c.publishTo(ctx, listen)
+		if err != nil {
+			return l, c.finish(err)
+		}
+		defer hangUp()
+	}
+	if err = c.ready(ctx, r.rest); err == nil {
+		l, err = c.feed(ctx, n, "single")
+	}
+	return l, c.finish(err)
+}
+
+// feed writes single files and waits for each.
+func (c *contest) feed(ctx context.Context, n int, prefix string) (latencies, error) {
+	l := latencies{name: c.tool.name}
+	if err := c.look(singleSize, 0); err != nil {
+		return l, err
+	}
+	defer c.unlook()
+	data := make([]byte, singleSize)
+	for i := range n {
+		if err := pause(ctx, 150*time.Millisecond+time.Duration(rand.Int64N(int64(450*time.Millisecond)))); err != nil {
+			return l, err
+		}
+		name := fmt.Sprintf("%s-%d", prefix, i)
+		closed, err := c.write(name, data)
+		if err != nil {
+			return l, err
+		}
+		switch err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); {
+		case errors.Is(err, errLate):
+			l.late += len(c.seen.forget())
+			l.all = append(l.all, c.w.sizes.patience)
+		case err != nil:
+			return l, err
+		default:
+			l.all = append(l.all, max(0, c.seen.when(name).Sub(closed)))
+		}
+	}
+	return l, nil
+}
+
+// publishTo makes the one connection by which a CMS tells of each closed file.
+func (c *contest) publishTo(ctx context.Context, address string) (hangUp func(), err error) {
+	client := redis.NewClient(&redis.Options{
+		Addr: address, PoolSize: 1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	hangUp = func() { _ = client.Close() }
+	err = until(ctx, 20*time.Second, 50*time.Millisecond, func() bool { return client.Ping(ctx).Err() == nil || c.over() })
+	if err != nil || c.over() {
+		hangUp()
+		return nil, fmt.Errorf("reach its redis-server: %w", errors.Join(err, errEnded))
+	}
+	c.told = func(path string) error { return client.Publish(ctx, "new_files", path).Err() }
+	return hangUp, nil
+}
