@@ -13,10 +13,10 @@ import (
 // for each entry and keeps all of them.
 type lister struct{ buf []byte }
 
-// each calls visit for what is in the directory until that returns false. The
-// name is good until then; the kind is one of unix.DT_*, never unknown. A link
+// each calls visit for what is in the directory, which is open as fd, until
+// that returns false. The name is good until then; the kind is one of unix.DT_*, never unknown. A link
 // is no directory.
-func (l *lister) each(dir string, visit func(name []byte, kind uint8) bool) error {
+func (l *lister) each(dir string, visit func(fd int, name []byte, kind uint8) bool) error {
 	fd, err := openDir(dir)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ const (
 	direntName = 19
 )
 
-func (l *lister) read(fd int, visit func(name []byte, kind uint8) bool) error {
+func (l *lister) read(fd int, visit func(fd int, name []byte, kind uint8) bool) error {
 	if l.buf == nil {
 		l.buf = make([]byte, 32<<10)
 	}
@@ -67,7 +67,7 @@ func (l *lister) read(fd int, visit func(name []byte, kind uint8) bool) error {
 			if kind == unix.DT_UNKNOWN {
 				kind = kindOf(fd, string(name))
 			}
-			if !visit(name, kind) {
+			if !visit(fd, name, kind) {
 				return nil
 			}
 		}

@@ -125,7 +125,7 @@ func (t *tree) grow(k *walk, abs string) {
 	if !t.watch(abs) {
 		return // gone: its parent's watch tells
 	}
-	err := t.list.each(abs, func(name []byte, kind uint8) bool {
+	err := t.list.each(abs, func(_ int, name []byte, kind uint8) bool {
 		// The string is kept by the kernel's watcher and by the tree, in one piece.
 		switch isDir := kind == unix.DT_DIR; {
 		case !isDir && k.file == nil:
