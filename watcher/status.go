@@ -15,7 +15,7 @@ func (l *loop) report() {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	s := &l.w.status
-	s.Watched, s.Unwatched = l.tree.known.len()-len(l.tree.bare), len(l.tree.bare)
+	s.Watched, s.Unwatched = l.tree.known.count-len(l.tree.bare), len(l.tree.bare)
 	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
 	for _, since := range l.w.owed {
 		if since.Before(checkpoint) {

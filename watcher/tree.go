@@ -118,9 +118,12 @@ func (t *tree) step() *walk {
 // grow watches one directory and notes what is in it.
 func (t *tree) grow(k *walk, abs string) {
 	dir := t.w.rel(abs)
-	// Its parent may have lost its name since, and with it this one.
-	if t.knows(dir) || dir != fastsync.Root && dir != k.dir && !t.knows(path.Dir(dir)) {
+	if t.knows(dir) {
+		t.known.add(dir) // its parent may be newer
 		return
+	}
+	if dir != fastsync.Root && dir != k.dir && !t.knows(path.Dir(dir)) {
+		return // its parent has lost its name, and with it this one
 	}
 	if !t.watch(abs) {
 		return // gone: its parent's watch tells
@@ -179,13 +182,13 @@ func (t *tree) watch(abs string) bool {
 func (t *tree) warn() {
 	if len(t.bare) == 0 {
 		if t.warned {
-			t.log.Info().Int("watched", t.known.len()).Msg("recovered: every directory is watched")
+			t.log.Info().Int("watched", t.known.count).Msg("recovered: every directory is watched")
 		}
 		t.warned, t.reason = false, ""
 		return
 	}
 	if !t.warned {
-		t.log.Warn().Int("unwatched", len(t.bare)).Int("needed", t.known.len()).Str("reason", t.reason).
+		t.log.Warn().Int("unwatched", len(t.bare)).Int("needed", t.known.count).Str("reason", t.reason).
 			Dur("every", t.w.cfg.RewalkEvery).
 			Msg("some directories are not watched and are walked on a timer; raise sysctl fs.inotify.max_user_watches above the number needed")
 	}
