@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
 	"github.com/fastsync/fastsync/internal/lease"
@@ -57,9 +58,19 @@ type catchUp struct {
 	w     *Watcher
 	ctx   context.Context
 	since time.Time
+	list  lister
+	todo  []place // the last is next
 	batch []fastsync.Event
 	open  []opened
 	found int
+}
+
+// place is a directory to look into.
+type place struct {
+	abs   string
+	fresh bool // it has a new ctime itself
+	// tree says that it is in what was published as a tree, first that this is all.
+	tree, first bool
 }
 
 func (c *catchUp) root() error {
@@ -67,96 +78,104 @@ func (c *catchUp) root() error {
 	if err != nil {
 		return err
 	}
+	root := place{abs: c.w.cfg.Root, fresh: !ctime(info).Before(c.since)}
+	scope := fastsync.Listing
 	if c.since.IsZero() {
-		if err := c.emit(fastsync.Root, fastsync.Tree); err != nil {
-			return err
-		}
-		return c.below(fastsync.Root, true)
+		root.tree, root.first, scope = true, true, fastsync.Tree
 	}
-	if fresh := c.fresh(info); fresh {
-		if err := c.emit(fastsync.Root, fastsync.Listing); err != nil {
+	if root.fresh {
+		if err := c.emit(fastsync.Root, scope); err != nil {
 			return err
 		}
 	}
-	return c.list(fastsync.Root, c.fresh(info))
-}
-
-// list looks at what is in dir; fresh says that dir itself has a new ctime.
-func (c *catchUp) list(dir string, fresh bool) error {
-	return c.each(dir, func(p string, info fs.FileInfo) error {
-		switch changed := c.fresh(info); {
-		case !info.IsDir() && changed:
-			if c.probe(p, info) && c.w.cfg.Mode != Off {
-				return nil // the loop publishes it when it is closed
-			}
-			return c.emit(p, fastsync.Entry)
-		case !info.IsDir():
-			return nil
-		case changed && fresh:
-			if err := c.emit(p, fastsync.Tree); err != nil {
-				return err
-			}
-			return c.below(p, false)
-		case changed:
-			if err := c.emit(p, fastsync.Listing); err != nil {
-				return err
-			}
-		}
-		return c.list(p, c.fresh(info))
-	})
-}
-
-// below looks for open files in a directory that was published as a tree.
-// Below the root of a first copy only files of the last day are worth a
-// probe: one that was not changed for longer ships as it is now, and the next
-// write to it is an event and a new ctime.
-func (c *catchUp) below(dir string, first bool) error {
-	return c.each(dir, func(p string, info fs.FileInfo) error {
-		if info.IsDir() {
-			return c.below(p, first)
-		}
-		if !first || time.Since(ctime(info)) < 24*time.Hour {
-			c.probe(p, info)
-		}
-		return nil
-	})
-}
-
-func (c *catchUp) each(dir string, visit func(string, fs.FileInfo) error) error {
-	entries, err := os.ReadDir(c.w.abs(dir))
-	if err != nil && dir == fastsync.Root {
-		return err
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.w.cfg.Log.Warn().Err(err).Str("path", dir).Msg("cannot list a directory; give the agent the right to read it")
-	}
-	for _, e := range entries {
-		if err := c.ctx.Err(); err != nil {
-			return err
-		}
-		p := path.Join(dir, e.Name())
-		if c.w.cfg.Excluded(p, e.IsDir()) {
-			continue
-		}
-		info, err := e.Info()
-		if err != nil {
-			continue // gone since: its directory has a new ctime
-		}
-		if err := visit(p, info); err != nil {
+	for c.todo = []place{root}; len(c.todo) > 0; {
+		next := c.todo[len(c.todo)-1]
+		c.todo = c.todo[:len(c.todo)-1]
+		if err := c.look(next); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// look visits what is in one directory. It stats by the descriptor of the
+// directory and makes a path only for what a path is needed for.
+func (c *catchUp) look(in place) error {
+	var st unix.Stat_t
+	var failed error
+	err := c.list.each(in.abs, func(fd int, name []byte, _ uint8) bool {
+		if failed = c.ctx.Err(); failed != nil {
+			return false
+		}
+		if err := unix.Fstatat(fd, string(name), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return true // gone since: its directory has a new ctime
+		}
+		failed = c.visit(in, name, &st)
+		return failed == nil
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil && in.abs == c.w.cfg.Root:
+		return err
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+		c.w.cfg.Log.Warn().Err(err).Str("path", c.w.rel(in.abs)).Msg("cannot list a directory; give the agent the right to read it")
+	}
+	return nil
+}
+
+func (c *catchUp) visit(in place, name []byte, st *unix.Stat_t) error {
+	isDir, changed := st.Mode&unix.S_IFMT == unix.S_IFDIR, time.Unix(st.Ctim.Unix())
+	fresh := !changed.Before(c.since)
+	if !isDir && !fresh && !in.tree {
+		return nil
+	}
+	abs := join(in.abs, name)
+	p := c.w.rel(abs)
+	if c.w.cfg.Excluded(p, isDir) {
+		return nil
+	}
+	if isDir {
+		return c.enter(in, place{abs: abs, fresh: fresh, tree: in.tree, first: in.first})
+	}
+	if in.tree {
+		// Below the root of a first copy only files of the last day are worth a
+		// probe: one that was not changed for longer ships as it is now, and the
+		// next write to it is an event and a new ctime.
+		if !in.first || time.Since(changed) < 24*time.Hour {
+			c.probe(p, changed)
+		}
+		return nil
+	}
+	if c.probe(p, changed) && c.w.cfg.Mode != Off {
+		return nil // the loop publishes it when it is closed
+	}
+	return c.emit(p, fastsync.Entry)
+}
+
+// enter publishes a directory that is new or changed, and looks into it later.
+func (c *catchUp) enter(in, dir place) error {
+	scope := fastsync.Listing
+	if in.fresh && dir.fresh {
+		scope = fastsync.Tree
+	}
+	tell := dir.fresh && !in.tree
+	dir.tree = in.tree || scope == fastsync.Tree
+	c.todo = append(c.todo, dir)
+	if !tell {
+		return nil
+	}
+	return c.emit(c.w.rel(dir.abs), scope)
+}
+
 // probe remembers a file that is still being written, for the loop to publish
 // when it is closed, and tells whether it is. The checkpoint stays at its
 // ctime until then, so that the next catch-up finds it should this process die.
-func (c *catchUp) probe(p string, info fs.FileInfo) bool {
+func (c *catchUp) probe(p string, changed time.Time) bool {
 	state, _ := lease.Probe(c.w.abs(p))
-	busy := state == lease.Open || state == lease.Unknown && time.Since(ctime(info)) < c.w.cfg.Quiet
+	busy := state == lease.Open || state == lease.Unknown && time.Since(changed) < c.w.cfg.Quiet
 	if busy {
-		c.open = append(c.open, opened{p, ctime(info)})
+		c.open = append(c.open, opened{p, changed})
 	}
 	if len(c.open) >= chunk {
 		c.w.hand(c.open)
@@ -186,8 +205,6 @@ func (c *catchUp) flush() error {
 	c.batch = nil
 	return c.w.cfg.Publisher.Publish(c.ctx, batch...)
 }
-
-func (c *catchUp) fresh(info fs.FileInfo) bool { return !ctime(info).Before(c.since) }
 
 // ctime is when the inode last changed, which no program can set back.
 func ctime(info fs.FileInfo) time.Time {

@@ -101,27 +101,24 @@ func (g *gatherer) miss(at time.Time) {
 // drop forgets that p may be open: it is gone or something else.
 func (g *gatherer) drop(p string) { delete(g.probing, p) }
 
-// follow probes files that are part of a tree being published: only those
-// that are open need an event of their own.
-func (g *gatherer) follow(files []string) {
+// follow probes a file that is part of a tree being published: only one that
+// is open needs an event of its own.
+func (g *gatherer) follow(p string) {
+	if g.probing[p] != nil {
+		return
+	}
+	state, _ := lease.Probe(g.w.abs(p))
+	if state != lease.Open && state != lease.Unknown {
+		return
+	}
 	now := time.Now()
-	for _, p := range files {
-		if g.probing[p] != nil {
-			continue
-		}
-		state, _ := lease.Probe(g.w.abs(p))
-		switch state {
-		case lease.Open, lease.Unknown:
-			q := &pending{at: now, pause: time.Millisecond, quiet: state == lease.Unknown}
-			if !g.hold(p, q) {
-				continue
-			}
-			if q.quiet {
-				g.later(q, now.Add(g.w.cfg.Quiet))
-			} else {
-				g.later(q, now.Add(q.pause))
-			}
-		}
+	q := &pending{at: now, pause: time.Millisecond, quiet: state == lease.Unknown}
+	switch {
+	case !g.hold(p, q):
+	case q.quiet:
+		g.later(q, now.Add(g.w.cfg.Quiet))
+	default:
+		g.later(q, now.Add(q.pause))
 	}
 }
 

@@ -53,36 +53,46 @@ func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
 	return &loop{
 		gatherer: newGatherer(w, running),
 		running:  running,
-		tree:     &tree{w: w, log: w.cfg.Log, dirs: map[string]map[string]struct{}{}, bare: map[string]*snapshot{}},
+		tree:     newTree(w),
 		overflow: make(chan struct{}, 1),
 		caught:   make(chan *time.Time, 1),
 		rewalked: make(chan rewalk, 1),
 	}
 }
 
-// begin watches the whole root for the first time.
-func (l *loop) begin(ctx context.Context) {
+// begin watches the root; what is below it follows while events are read.
+func (l *loop) begin() {
 	now := time.Now()
 	l.heard, l.good, l.walked = now, now, now
 	if root, err := os.Lstat(l.w.cfg.Root); err == nil {
 		l.root = root
-		l.tree.add(fastsync.Root)
-		l.tree.warn()
+		l.tree.addRoot()
 	} else {
 		l.lost(err)
 	}
+}
+
+// begun follows the first walk.
+func (l *loop) begun(ctx context.Context) {
 	l.rewalk(ctx)
 	l.report()
+	close(l.w.ready)
 }
 
 func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 	ticks, rewalks := time.NewTicker(tick), time.NewTicker(l.w.cfg.RewalkEvery)
 	defer ticks.Stop()
 	defer rewalks.Stop()
-	for {
+	for ready := false; ; {
+		if !ready && len(l.tree.walks) == 0 {
+			ready = true
+			l.begun(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.more():
+			l.step()
 		case e, ok := <-events:
 			if !ok {
 				return
@@ -171,26 +181,44 @@ func (l *loop) take(e fsnotify.Event) {
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.
 func (l *loop) enter(dir string) {
-	f := l.tree.add(dir)
-	l.tree.warn()
-	if f.any {
-		l.put(dir, fastsync.Tree)
-	} else {
-		l.put(dir, fastsync.Entry)
-	}
-	l.follow(f.files)
+	l.tree.add(walk{dir: dir, file: l.follow}, dir)
+	l.step() // most are done by this
 }
+
+// step goes on with a walk. Its directory is published at the end: what was
+// written before a watch was there, ships with the tree.
+func (l *loop) step() {
+	switch k := l.tree.step(); {
+	case k == nil || k.dir == "":
+	case k.any:
+		l.put(k.dir, fastsync.Tree)
+	default:
+		l.put(k.dir, fastsync.Entry)
+	}
+}
+
+// more is ready while there are directories to watch.
+func (l *loop) more() <-chan struct{} {
+	if len(l.tree.walks) == 0 {
+		return nil
+	}
+	return always
+}
+
+// always is ready.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // overflowed follows a loss of events by the kernel: watch everything anew,
 // then look for what changed since the last time that nothing was lost.
 func (l *loop) overflowed() {
 	since := l.good
 	l.w.cfg.Log.Warn().Time("since", since).Msg("the kernel lost events; catching up. If this is often, raise sysctl fs.inotify.max_queued_events")
-	l.demand(since.Add(-margin))
 	if l.root != nil {
-		l.tree.add(fastsync.Root)
-		l.tree.warn()
+		if walk := l.tree.addRoot(); walk.Before(since) {
+			since = walk
+		}
 	}
+	l.demand(since.Add(-margin))
 }
 
 // demand asks for a catch-up at the next tick, or after the one that runs.
@@ -219,7 +247,9 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 		l.demand(l.linked.Add(-margin))
 		l.linked = time.Time{}
 	}
-	if l.again != nil && !l.catching && (l.root != nil || !watching) {
+	// Not while directories are without their watches: what changes in them
+	// between a catch-up and the watch would be lost.
+	if l.again != nil && !l.catching && len(l.tree.walks) == 0 && (l.root != nil || !watching) {
 		since := *l.again
 		l.again, l.catching = nil, true
 		l.running.Go(func() {
@@ -242,40 +272,4 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 func (l *loop) rested(now time.Time) bool {
 	last := l.w.Status()
 	return now.Sub(last.CatchUpAt) >= 10*last.CatchUpTook
-}
-
-// report renews what Status returns.
-func (l *loop) report() {
-	checkpoint := l.oldest(l.good)
-	if !l.linked.IsZero() && l.linked.Before(checkpoint) {
-		checkpoint = l.linked
-	}
-	if (l.rewalking || len(l.tree.bare) > 0) && l.walked.Before(checkpoint) {
-		checkpoint = l.walked // what changed in them since is not known yet
-	}
-	if l.again != nil && l.again.Before(checkpoint) {
-		checkpoint = *l.again
-	}
-	l.w.mu.Lock()
-	defer l.w.mu.Unlock()
-	s := &l.w.status
-	s.Watched, s.Unwatched = len(l.tree.dirs)-len(l.tree.bare), len(l.tree.bare)
-	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
-	for _, since := range l.w.owed {
-		if since.Before(checkpoint) {
-			checkpoint = since
-		}
-	}
-	for _, f := range l.w.open {
-		if f.since.Before(checkpoint) {
-			checkpoint = f.since
-		}
-	}
-	if !l.w.missed.IsZero() && l.w.missed.Before(checkpoint) {
-		checkpoint = l.w.missed
-	}
-	if l.w.caught && l.root != nil {
-		// A change is older than the event that tells of it.
-		s.Checkpoint = checkpoint.Add(-margin)
-	}
 }

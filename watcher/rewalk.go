@@ -43,8 +43,8 @@ func (l *loop) rewalk(ctx context.Context) {
 	known := make(map[string]map[string]struct{}, len(l.tree.bare))
 	for _, dir := range slices.Collect(maps.Keys(l.tree.bare)) {
 		// Walked once more even when it gets its watch now, for what changed before.
-		walk[dir], known[dir] = *l.tree.bare[dir], maps.Clone(l.tree.dirs[dir])
-		l.tree.watch(dir)
+		walk[dir], known[dir] = *l.tree.bare[dir], l.tree.known.below(dir)
+		l.tree.watch(l.w.abs(dir))
 	}
 	l.tree.warn()
 	l.rewalking = true

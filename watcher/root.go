@@ -30,8 +30,7 @@ func (l *loop) checkRoot() {
 	}
 	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
 	l.root, l.rootError = info, ""
-	l.tree.add(fastsync.Root)
-	l.tree.warn()
+	l.tree.addRoot()
 	l.demand(time.Time{})
 }
 
@@ -43,4 +42,5 @@ func (l *loop) lost(err error) {
 	l.w.cfg.Log.Error().Err(err).Str("root", l.w.cfg.Root).Msg("the root is gone; mount it or make it again, nothing is watched until then")
 	l.root = nil
 	l.tree.forget(fastsync.Root)
+	l.tree.walks = nil
 }

@@ -3,8 +3,9 @@ package watcher
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path"
+	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/rs/zerolog"
@@ -12,6 +13,10 @@ import (
 
 	"github.com/fastsync/fastsync"
 )
+
+// stride is how many directories get their watches before the loop looks for
+// events again, about a millisecond.
+const stride = 50
 
 // tree keeps one watch on each directory. The loop alone uses it.
 //
@@ -21,94 +26,147 @@ type tree struct {
 	w      *Watcher
 	log    zerolog.Logger
 	kernel *fsnotify.Watcher
-	// dirs maps each known directory to the names of the directories in it.
-	dirs map[string]map[string]struct{}
+	// known holds the directories.
+	known nodes
 	// bare are the known directories that have no watch.
 	bare   map[string]*snapshot
 	reason string
 	// warned is set once the operator was told about missing watches.
 	warned bool
+	// walks are not done yet; the last is worked on.
+	walks []*walk
+	list  lister
 }
 
-// found is what a walk of a new directory came across.
-type found struct {
-	files []string // everything that is not a directory
-	any   bool     // the directory was not empty
+// walk watches a directory and all below it, each before it is listed, so that
+// nothing slips in between.
+type walk struct {
+	began time.Time
+	// dir is published when all below it is watched; empty where a catch-up follows.
+	dir  string
+	any  bool     // dir was not empty
+	todo []string // absolute paths of directories without a watch
+	// file is called for what is in the directories and no directory; nil for none.
+	file func(path string)
+}
+
+func newTree(w *Watcher) *tree {
+	return &tree{w: w, log: w.cfg.Log, known: newNodes(), bare: map[string]*snapshot{}}
 }
 
 // knows tells whether path is a directory that the tree holds.
-func (t *tree) knows(path string) bool { _, ok := t.dirs[path]; return ok }
+func (t *tree) knows(path string) bool { return t.known.has(path) }
 
 // forget drops path and all below it, with their watches.
 func (t *tree) forget(dir string) {
-	for name := range t.dirs[dir] {
-		t.forget(path.Join(dir, name))
-	}
-	if !t.knows(dir) {
-		return
-	}
-	if _, bare := t.bare[dir]; !bare {
+	t.known.remove(dir, func(dir string) {
+		if _, bare := t.bare[dir]; bare {
+			delete(t.bare, dir)
+			return
+		}
 		// The kernel has dropped the watch of a deleted directory by itself.
 		_ = t.kernel.Remove(t.w.abs(dir))
-	}
-	delete(t.bare, dir)
-	delete(t.dirs, dir)
-	if dir != fastsync.Root {
-		delete(t.dirs[path.Dir(dir)], path.Base(dir))
-	}
+	})
 }
 
-// add watches dir and all directories below it, each before it is listed, so
-// that nothing slips in between.
-func (t *tree) add(dir string) found {
+// add begins a walk of what is below dir now; step does it.
+func (t *tree) add(k walk, dir string) {
 	t.forget(dir)
-	var f found
-	t.grow(dir, &f)
-	return f
+	k.began = time.Now()
+	if !t.w.cfg.Excluded(dir, true) {
+		k.todo = []string{t.w.abs(dir)}
+	}
+	t.walks = append(t.walks, &k)
 }
 
-func (t *tree) grow(dir string, f *found) {
-	if t.w.cfg.Excluded(dir, true) {
+// addRoot begins a walk of everything, which does what other walks had still
+// to do; it returns when the oldest of those began.
+func (t *tree) addRoot() time.Time {
+	oldest := t.walking(time.Now())
+	t.walks = nil
+	t.add(walk{}, fastsync.Root)
+	return oldest
+}
+
+// walking is when the oldest walk began that is not done, at most now.
+func (t *tree) walking(now time.Time) time.Time {
+	for _, k := range t.walks {
+		if k.began.Before(now) {
+			now = k.began
+		}
+	}
+	return now
+}
+
+// step watches some directories and returns the walk that it ended, if any.
+func (t *tree) step() *walk {
+	k := t.walks[len(t.walks)-1]
+	for range stride {
+		last := len(k.todo) - 1
+		if last < 0 {
+			t.walks = t.walks[:len(t.walks)-1]
+			t.warn()
+			return k
+		}
+		abs := k.todo[last]
+		k.todo = k.todo[:last]
+		t.grow(k, abs)
+	}
+	return nil
+}
+
+// grow watches one directory and notes what is in it.
+func (t *tree) grow(k *walk, abs string) {
+	dir := t.w.rel(abs)
+	if t.knows(dir) {
+		t.known.add(dir) // its parent may be newer
 		return
 	}
-	info, err := os.Lstat(t.w.abs(dir))
-	if err != nil || !info.IsDir() {
-		return // gone or replaced: its parent's watch tells
+	if dir != fastsync.Root && dir != k.dir && !t.knows(path.Dir(dir)) {
+		return // its parent has lost its name, and with it this one
 	}
-	t.watch(dir)
-	entries, err := os.ReadDir(t.w.abs(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !t.watch(abs) {
+		return // gone: its parent's watch tells
+	}
+	err := t.list.each(abs, func(_ int, name []byte, kind uint8) bool {
+		// The string is kept by the kernel's watcher and by the tree, in one piece.
+		switch isDir := kind == unix.DT_DIR; {
+		case !isDir && k.file == nil:
+		case !isDir:
+			p := path.Join(dir, string(name))
+			if !t.w.cfg.Excluded(p, false) {
+				k.any = true
+				k.file(p)
+			}
+		default:
+			sub := join(abs, name)
+			if !t.w.cfg.Excluded(t.w.rel(sub), true) {
+				k.any = true
+				k.todo = append(k.todo, sub)
+			}
+		}
+		return true
+	})
+	switch {
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		t.forget(dir) // a link has taken its name since
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		t.log.Warn().Err(err).Str("path", dir).Msg("cannot list a directory; give the agent the right to read it")
 	}
-	for _, e := range entries {
-		p := path.Join(dir, e.Name())
-		if t.w.cfg.Excluded(p, e.IsDir()) {
-			continue
-		}
-		f.any = true
-		if e.IsDir() {
-			t.grow(p, f)
-		} else {
-			f.files = append(f.files, p)
-		}
-	}
 }
 
-// watch puts one watch on dir; without one the directory is bare.
-func (t *tree) watch(dir string) {
-	err := t.kernel.Add(t.w.abs(dir))
+// watch puts one watch on a directory; without one it is bare. It tells
+// whether there is such a directory.
+func (t *tree) watch(abs string) bool {
+	err := t.kernel.Add(abs)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return
+		return false
 	}
-	if t.dirs[dir] == nil {
-		t.dirs[dir] = map[string]struct{}{}
-	}
-	if siblings := t.dirs[path.Dir(dir)]; siblings != nil && dir != fastsync.Root {
-		siblings[path.Base(dir)] = struct{}{}
-	}
+	dir := t.w.rel(abs)
+	t.known.add(dir)
 	if err == nil {
 		delete(t.bare, dir)
-		return
+		return true
 	}
 	if t.bare[dir] == nil {
 		t.bare[dir] = newSnapshot()
@@ -117,21 +175,34 @@ func (t *tree) watch(dir string) {
 	if errors.Is(err, unix.ENOSPC) {
 		t.reason = "the kernel has no watches left; raise sysctl fs.inotify.max_user_watches"
 	}
+	return true
 }
 
 // warn tells the operator once about missing watches and how many are needed.
 func (t *tree) warn() {
 	if len(t.bare) == 0 {
 		if t.warned {
-			t.log.Info().Int("watched", len(t.dirs)).Msg("recovered: every directory is watched")
+			t.log.Info().Int("watched", t.known.count).Msg("recovered: every directory is watched")
 		}
 		t.warned, t.reason = false, ""
 		return
 	}
 	if !t.warned {
-		t.log.Warn().Int("unwatched", len(t.bare)).Int("needed", len(t.dirs)).Str("reason", t.reason).
+		t.log.Warn().Int("unwatched", len(t.bare)).Int("needed", t.known.count).Str("reason", t.reason).
 			Dur("every", t.w.cfg.RewalkEvery).
 			Msg("some directories are not watched and are walked on a timer; raise sysctl fs.inotify.max_user_watches above the number needed")
 	}
 	t.warned = true
+}
+
+// join makes an absolute path with one allocation.
+func join(dir string, name []byte) string {
+	var b strings.Builder
+	b.Grow(len(dir) + 1 + len(name))
+	b.WriteString(dir)
+	if dir != "/" {
+		b.WriteByte('/')
+	}
+	b.Write(name)
+	return b.String()
 }

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,7 +170,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer cancel()
 	l := newLoop(w, &running)
 	if w.cfg.Mode == Off {
-		close(w.ready)
 		l.run(ctx, nil)
 		return nil
 	}
@@ -180,8 +180,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer kernel.Close()
 	l.tree.kernel = kernel
 	running.Go(func() { w.drain(ctx, kernel.Errors, l.overflow) })
-	l.begin(ctx)
-	close(w.ready)
+	l.begin()
 	l.run(ctx, kernel.Events)
 	return nil
 }
@@ -235,3 +234,11 @@ func (w *Watcher) hand(files []opened) {
 }
 
 func (w *Watcher) abs(path string) string { return filepath.Join(w.cfg.Root, path) }
+
+// rel is the opposite of abs; the result shares the memory of abs.
+func (w *Watcher) rel(abs string) string {
+	if abs == w.cfg.Root {
+		return fastsync.Root
+	}
+	return strings.TrimPrefix(abs[len(w.cfg.Root):], "/")
+}

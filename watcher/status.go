@@ -1,0 +1,37 @@
+package watcher
+
+// report renews what Status returns.
+func (l *loop) report() {
+	checkpoint := l.tree.walking(l.oldest(l.good))
+	if !l.linked.IsZero() && l.linked.Before(checkpoint) {
+		checkpoint = l.linked
+	}
+	if (l.rewalking || len(l.tree.bare) > 0) && l.walked.Before(checkpoint) {
+		checkpoint = l.walked // what changed in them since is not known yet
+	}
+	if l.again != nil && l.again.Before(checkpoint) {
+		checkpoint = *l.again
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	s := &l.w.status
+	s.Watched, s.Unwatched = l.tree.known.count-len(l.tree.bare), len(l.tree.bare)
+	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
+	for _, since := range l.w.owed {
+		if since.Before(checkpoint) {
+			checkpoint = since
+		}
+	}
+	for _, f := range l.w.open {
+		if f.since.Before(checkpoint) {
+			checkpoint = f.since
+		}
+	}
+	if !l.w.missed.IsZero() && l.w.missed.Before(checkpoint) {
+		checkpoint = l.w.missed
+	}
+	if l.w.caught && l.root != nil {
+		// A change is older than the event that tells of it.
+		s.Checkpoint = checkpoint.Add(-margin)
+	}
+}
