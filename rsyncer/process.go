@@ -24,6 +24,7 @@ const (
 var (
 	errStalled  = errors.New("no progress")
 	errReleased = errors.New("not needed any more")
+	errForsaken = errors.New("the rsync at the other host has ended")
 )
 
 // result is how an rsync ended.
@@ -44,15 +45,25 @@ type process struct {
 	found   atomic.Pointer[func(item)]
 	lines   atomic.Int64 // seen so far: read by the watchdog
 	refused atomic.Bool  // ssh had to log in by itself
+	channel *channel     // that it goes through; nil for none
 	kill    context.CancelCauseFunc
 	ended   chan struct{} // closed when its group is gone; res is valid then
 	res     result
+
+	// The mutex is for what two speak of at the same time: its own messages and
+	// those of the shell at the other host.
+	mu    sync.Mutex
+	notes []string
 }
 
-// start runs rsync up to the point where it waits for its list.
-func (r *Rsyncer) start(args []string) (*process, error) {
+// start runs rsync up to the point where it waits for its list, through a
+// channel where there is one.
+func (r *Rsyncer) start(args []string, ch *channel) (*process, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	p := &process{r: r, kill: cancel, ended: make(chan struct{})}
+	p := &process{r: r, channel: ch, kill: cancel, ended: make(chan struct{})}
+	if ch != nil {
+		args = r.through(args)
+	}
 	stdout, stderr := p.collect()
 	cmd := exec.CommandContext(ctx, r.rsync, args...)
 	cmd.Env = environment()
@@ -60,6 +71,10 @@ func (r *Rsyncer) start(args []string) (*process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = r.cfg.Grace
+	if ch != nil {
+		cmd.ExtraFiles = []*os.File{ch.in, ch.out}
+		ch.user.Store(p)
+	}
 	var err error
 	if p.stdin, err = cmd.StdinPipe(); err == nil {
 		err = cmd.Start()
@@ -75,28 +90,47 @@ func (r *Rsyncer) start(args []string) (*process, error) {
 
 // collect makes the writers that take in what rsync says.
 func (p *process) collect() (stdout, stderr *lines) {
-	note := func(line string) {
-		line = strings.TrimSuffix(line, "\r") // as ssh ends its own
-		if sessionRefused(line) {
-			p.refused.Store(true)
-			p.r.pool.rouse()
-			return // a matter of speed
-		}
-		if line != "" && len(p.res.notes) < maxNotes {
-			p.res.notes = append(p.res.notes, unescape(line))
-		}
-	}
-	return &lines{each: func(line string) { // of its own slice: both writers run at the same time
+	return &lines{each: func(line string) {
 		p.lines.Add(1)
 		if it, ok := parseItem(line); ok {
 			if found := p.found.Load(); found != nil {
 				(*found)(it)
 			}
-		} else if line != "" && !strings.HasPrefix(line, format) && len(p.res.said) < maxNotes {
+			return
+		}
+		if p.channel != nil {
+			if pid, ok := connector(line); ok {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+				return
+			}
+			if ending(line) {
+				return
+			}
+		}
+		if line != "" && !strings.HasPrefix(line, format) && len(p.res.said) < maxNotes {
 			p.res.said = append(p.res.said, unescape(line))
 		}
-	}}, &lines{each: note}
+	}}, &lines{each: p.note}
 }
+
+// note takes a message that is about no item.
+func (p *process) note(line string) {
+	line = strings.TrimSuffix(line, "\r") // as ssh ends its own
+	if sessionRefused(line) {
+		p.refused.Store(true)
+		p.r.pool.rouse()
+		return // a matter of speed
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if line != "" && len(p.notes) < maxNotes {
+		p.notes = append(p.notes, unescape(line))
+	}
+}
+
+// forsaken says that the rsync at the other end of the channel has ended: this
+// one has nothing to wait for.
+func (p *process) forsaken() { time.AfterFunc(lastWord/2, func() { p.kill(errForsaken) }) }
 
 // wait ends with the process and all of its group.
 func (p *process) wait(ctx context.Context, cmd *exec.Cmd, stdout, stderr *lines) {
@@ -107,7 +141,9 @@ func (p *process) wait(ctx context.Context, cmd *exec.Cmd, stdout, stderr *lines
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	stdout.flush()
 	stderr.flush()
-	p.res.notes = append(slices.Clone(p.res.said), p.res.notes...)
+	p.mu.Lock()
+	p.res.notes = slices.Concat(p.res.said, p.notes)
+	p.mu.Unlock()
 	p.res.items = p.lines.Load()
 	p.res.code = cmd.ProcessState.ExitCode()
 	if cause := context.Cause(ctx); cause != nil {
@@ -154,7 +190,7 @@ func (p *process) release() {
 
 // run is a process from start to end.
 func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found func(item)) result {
-	p, err := r.start(args)
+	p, err := r.start(args, nil)
 	if err != nil {
 		return result{code: 127, err: err}
 	}

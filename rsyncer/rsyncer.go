@@ -68,6 +68,8 @@ type Rsyncer struct {
 	pool   *pool
 	shares map[fastsync.Lane]*share // empty where there is no ssh to share
 	limits limits                   // usual, but in tests
+
+	channels *channels
 }
 
 // New checks the configuration and returns all faults joined. It starts
@@ -103,6 +105,7 @@ func New(cfg Config) (*Rsyncer, error) {
 	}
 	r.pool = newPool(r)
 	r.shares = r.newShares()
+	r.channels = &channels{r: r}
 	return r, nil
 }
 

@@ -31,6 +31,8 @@ type pool struct {
 	running bool
 	policy  policy
 	idle    map[spec][]*process // oldest first
+
+	waiting sync.WaitGroup // for all that run starts, and what Sync does while it runs
 }
 
 func newPool(r *Rsyncer) *pool {
@@ -39,8 +41,8 @@ func newPool(r *Rsyncer) *pool {
 
 // run keeps what the policy says ready until ctx ends.
 func (p *pool) run(ctx context.Context) {
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
+	defer p.r.channels.closeAll()
+	defer p.waiting.Wait()
 	p.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -51,14 +53,14 @@ func (p *pool) run(ctx context.Context) {
 			p.running = false
 			p.mu.Unlock()
 			for _, proc := range p.yield() {
-				waiting.Go(proc.release)
+				p.waiting.Go(proc.release)
 			}
 			return
 		case <-p.wake:
 		case <-timer.C:
 		}
-		next, missing := p.tend(time.Now(), &waiting)
-		p.fill(missing, &waiting)
+		next, missing := p.tend(time.Now())
+		p.fill(ctx, missing)
 		timer.Reset(time.Until(next))
 	}
 }
@@ -78,34 +80,64 @@ func (p *pool) rouse() {
 	}
 }
 
-// take returns one that waits for its list, or nil. What it is asked for is
-// kept ready from then on.
+// take returns one that waits for its list, or that starts at once in a shell
+// which waits, or nil. What it is asked for is kept ready from then on.
 func (p *pool) take(s spec) *process {
+	if proc, running := p.takeIdle(s); proc != nil || !running {
+		return proc
+	}
+	ch := p.r.channels.take()
+	if ch == nil {
+		return nil
+	}
+	proc, err := p.r.prestart(s, ch)
+	if err != nil {
+		p.r.channels.giveBack(ch, result{code: -1})
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.adopt(proc)
+	return proc
+}
+
+func (p *pool) takeIdle(s spec) (proc *process, running bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.running {
-		return nil
+		return nil, false
 	}
 	defer p.rouse()
 	p.policy.wanted(s, time.Now())
 	for i, proc := range p.idle[s] {
 		if proc.alive() && p.r.inRoot(proc.pid) { // tend takes the others out
 			p.idle[s] = slices.Delete(p.idle[s], i, i+1)
-			return proc
+			return proc, true
 		}
 	}
-	return nil
+	return nil, true
+}
+
+// adopt looks after a process to its end.
+func (p *pool) adopt(proc *process) {
+	p.waiting.Go(func() {
+		<-proc.ended
+		if proc.channel != nil {
+			p.r.channels.giveBack(proc.channel, proc.res)
+		}
+		p.rouse()
+	})
 }
 
 // tend takes out what has ended or is not to be kept, and returns what is
 // missing, and when to look again.
-func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) (next time.Time, missing []spec) {
+func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.learn(now)
 	next = p.policy.forget(now)
 	for s := range p.idle {
-		if until := p.weed(s, now, waiting); !until.IsZero() {
+		if until := p.weed(s, now); !until.IsZero() {
 			next = soonest(next, until)
 		}
 	}
@@ -152,14 +184,14 @@ func (p *pool) learn(now time.Time) {
 
 // weed drops those of a kind that have ended, are too old, too many or in
 // another directory, and returns when the next is too old.
-func (p *pool) weed(s spec, now time.Time, waiting *sync.WaitGroup) (next time.Time) {
+func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 	most := p.policy.keep(s, now)
 	kept := p.idle[s][:0]
 	for _, proc := range p.idle[s] {
 		switch {
 		case !proc.alive():
 		case len(kept) >= most || !now.Before(proc.until) || !p.r.inRoot(proc.pid):
-			waiting.Go(proc.release)
+			p.waiting.Go(proc.release)
 		default:
 			kept = append(kept, proc)
 			if next.IsZero() || proc.until.Before(next) {
@@ -174,30 +206,44 @@ func (p *pool) weed(s spec, now time.Time, waiting *sync.WaitGroup) (next time.T
 	return next
 }
 
-// fill starts what is missing.
-func (p *pool) fill(missing []spec, waiting *sync.WaitGroup) {
+// fill starts what is missing, each in a shell that waits at the other host
+// where there can be one.
+func (p *pool) fill(ctx context.Context, missing []spec) {
 	for _, s := range missing {
-		proc, err := p.r.prestart(s)
+		ch := p.r.channels.take()
+		if ch == nil {
+			wait, open := p.r.channels.wanted(time.Now())
+			if open {
+				p.waiting.Go(func() {
+					p.r.channels.open(ctx)
+					p.rouse()
+				})
+			}
+			if wait {
+				continue // whoever has one gives it back
+			}
+		}
+		proc, err := p.r.prestart(s, ch)
 		p.mu.Lock()
 		if err != nil {
 			p.policy.failed(time.Now(), p.policy.limits)
 			p.mu.Unlock()
+			if ch != nil {
+				p.r.channels.giveBack(ch, result{code: -1})
+			}
 			p.r.cfg.Log.Debug().Err(err).Msg("no rsync can be kept ready")
 			p.rouse() // to look when to try again
 			return
 		}
 		p.idle[s] = append(p.idle[s], proc)
+		p.adopt(proc)
 		p.mu.Unlock()
-		waiting.Go(func() {
-			<-proc.ended
-			p.rouse()
-		})
 	}
 }
 
 // prestart starts an rsync that waits for its list, unless it would wait in
 // another directory than the root.
-func (r *Rsyncer) prestart(s spec) (*process, error) {
+func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
 	if !r.pull {
 		if info, err := os.Stat(r.source); err != nil {
 			return nil, fmt.Errorf("look at the source: %w", err)
@@ -205,7 +251,7 @@ func (r *Rsyncer) prestart(s spec) (*process, error) {
 			return nil, fmt.Errorf("the source %s is another directory than at the start", r.source)
 		}
 	}
-	proc, err := r.start(r.operands(r.args(fastsync.Live, s)))
+	proc, err := r.start(r.operands(r.args(fastsync.Live, s)), ch)
 	if err == nil { // not all too old at the same time
 		proc.until = time.Now().Add(r.limits.age - time.Duration(rand.Int64N(int64(r.limits.age)/4+1)))
 	}

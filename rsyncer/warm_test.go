@@ -130,7 +130,7 @@ func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
 	another := cfg
 	another.Warm = 1
 	other := open(t, another)
-	proc, err := other.prestart(other.everyday())
+	proc, err := other.prestart(other.everyday(), nil)
 	must(t, err)
 	eventually(t, "it is in the other root", func() bool {
 		at, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", proc.pid))
@@ -145,11 +145,10 @@ func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
 	if r.pool.take(r.everyday()) != nil {
 		t.Error("one of another root is taken")
 	}
-	var gone sync.WaitGroup
-	if _, missing := r.pool.tend(time.Now(), &gone); len(missing) != 2 {
+	if _, missing := r.pool.tend(time.Now()); len(missing) != 2 {
 		t.Errorf("%d are to be started", len(missing))
 	}
-	gone.Wait()
+	r.pool.waiting.Wait()
 	if proc.alive() {
 		t.Error("it still waits")
 	}

@@ -1,0 +1,118 @@
+package rsyncer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// maxRunning is how many runs of the live lane may be under way, each with a
+// channel, beside those that wait.
+const maxRunning = 2
+
+// channels are the live lane's shells that no rsync uses.
+type channels struct {
+	r *Rsyncer
+
+	// The mutex is for Sync, which takes what run opens.
+	mu      sync.Mutex
+	free    []*channel
+	count   int // all that there are, free or not, and those that are being opened
+	opening int
+	room    int // more the other side did not have; 0 for unknown
+	roomAt  time.Time
+	again   backoff
+}
+
+// take returns a shell that waits, or nil.
+func (c *channels) take() *channel {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := len(c.free); n > 0; n = len(c.free) {
+		ch := c.free[n-1]
+		c.free = c.free[:n-1]
+		if ch.alive() {
+			return ch
+		}
+		c.count--
+		ch.close()
+	}
+	return nil
+}
+
+// wanted tells whether runs are to wait for a channel, and whether one more is to
+// be opened for them.
+func (c *channels) wanted(now time.Time) (wait, open bool) {
+	if !c.r.channelled() || c.r.shared(fastsync.Live) == "" {
+		return false, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Before(c.again.notUntil) {
+		return c.count > 0, false
+	}
+	most := c.r.cfg.Warm + maxRunning
+	if c.room > 0 && now.Before(c.roomAt.Add(c.r.limits.respite)) {
+		most = min(most, c.room)
+	}
+	if c.opening > 0 || c.count >= most {
+		return c.count > 0, false
+	}
+	c.opening++
+	c.count++
+	return true, true
+}
+
+// open opens the one that wanted asked for.
+func (c *channels) open(ctx context.Context) {
+	ch, err := c.r.openChannel(ctx, fastsync.Live)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opening--
+	if err == nil && ch.refused.Load() && c.count > 1 { // it works, by a login of its own: too dear
+		c.room, c.roomAt = c.count-1, time.Now()
+		c.count--
+		go ch.close()
+		return
+	}
+	if err != nil {
+		c.count--
+		c.again.failed(time.Now(), c.r.limits)
+		if ctx.Err() == nil {
+			c.r.cfg.Log.Debug().Err(err).Msg("no shell is kept at the other host; each run has a session of its own")
+		}
+		return
+	}
+	c.again.succeeded()
+	c.free = append(c.free, ch)
+}
+
+// giveBack takes a channel that a process used: for the next one if both its
+// ends are through with it.
+func (c *channels) giveBack(ch *channel, res result) {
+	ch.user.Store(nil)
+	ok := answered(res) && ch.awaitServed() == nil
+	c.mu.Lock()
+	if ok {
+		c.free = append(c.free, ch)
+	} else {
+		c.count--
+	}
+	c.mu.Unlock()
+	if !ok {
+		ch.close()
+	}
+}
+
+// closeAll ends those that are free.
+func (c *channels) closeAll() {
+	c.mu.Lock()
+	all := c.free
+	c.free, c.count = nil, c.count-len(c.free)
+	c.mu.Unlock()
+	for _, ch := range all {
+		ch.close()
+	}
+}
