@@ -63,10 +63,19 @@ func (r *Rsyncer) shared(lane fastsync.Lane) string {
 	return ""
 }
 
-// connecting tells whether a lane's connection will soon be up, or known not to be.
-func (r *Rsyncer) connecting(lane fastsync.Lane) bool {
+// hopeless is how many logins in a row may fail until runs that need no haste
+// log in by themselves: it may be that only sharing is impossible.
+const hopeless = 2
+
+// hopeful tells whether a lane's connection will probably be up soon.
+func (r *Rsyncer) hopeful(lane fastsync.Lane) bool {
 	s := r.shares[lane]
-	return s != nil && s.in(logging)
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == logging || s.phase == resting && s.again.failures < hopeless
 }
 
 func (s *share) in(p phase) bool {

@@ -31,6 +31,7 @@ type pool struct {
 	running bool
 	policy  policy
 	idle    map[spec][]*process // oldest first
+	hold    time.Time           // a run that needs room is starting
 }
 
 func newPool(r *Rsyncer) *pool {
@@ -109,7 +110,10 @@ func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) (next time.Time, mis
 			next = soonest(next, until)
 		}
 	}
-	if now.Before(p.policy.notUntil) || p.r.connecting(fastsync.Live) {
+	if now.Before(p.hold) {
+		return soonest(next, p.hold), nil
+	}
+	if now.Before(p.policy.notUntil) || p.r.hopeful(fastsync.Live) {
 		return next, nil // the share says when it is done
 	}
 	for s := range p.policy.used {
@@ -176,6 +180,9 @@ func (p *pool) weed(s spec, now time.Time, waiting *sync.WaitGroup) (next time.T
 
 // fill starts what is missing.
 func (p *pool) fill(missing []spec, waiting *sync.WaitGroup) {
+	if len(missing) > 0 {
+		defer p.rouse() // to look when these are too old, or when to try again
+	}
 	for _, s := range missing {
 		proc, err := p.r.prestart(s)
 		p.mu.Lock()
@@ -183,11 +190,17 @@ func (p *pool) fill(missing []spec, waiting *sync.WaitGroup) {
 			p.policy.failed(time.Now(), p.policy.limits)
 			p.mu.Unlock()
 			p.r.cfg.Log.Debug().Err(err).Msg("no rsync can be kept ready")
-			p.rouse() // to look when to try again
 			return
 		}
-		p.idle[s] = append(p.idle[s], proc)
+		held := time.Now().Before(p.hold)
+		if !held {
+			p.idle[s] = append(p.idle[s], proc)
+		}
 		p.mu.Unlock()
+		if held { // it was asked for its place while it started
+			waiting.Go(proc.release)
+			return
+		}
 		waiting.Go(func() {
 			<-proc.ended
 			p.rouse()
