@@ -16,7 +16,7 @@ import (
 
 // everything is a batch, runs of the other lane and a comparison: all succeed.
 func everything(t *testing.T, r *Rsyncer, target string) {
-	for i := range 3 {
+	for i := range 2 {
 		name := fmt.Sprint(i)
 		arrives(t, r, r.cfg.Source, target, "live"+name)
 		write(t, r.cfg.Source, "bulk"+name, name)
@@ -127,7 +127,7 @@ func TestABlackHole(t *testing.T) { // fact 3
 	_, err := fmt.Sscanf(url, "rsync://127.0.0.1:%d/", &port)
 	must(t, err)
 	line, own := newLink(t, port)
-	cfg.Target, cfg.Warm, cfg.Stall = fmt.Sprintf("rsync://127.0.0.1:%d/mod", own), 1, 12*time.Second
+	cfg.Target, cfg.Warm, cfg.Stall = fmt.Sprintf("rsync://127.0.0.1:%d/mod", own), 1, 8*time.Second
 	r := open(t, cfg)
 	running(t, r)
 	ready(t, r, 1)
@@ -184,7 +184,7 @@ func TestALossIsNoLimit(t *testing.T) {
 func TestRoomIsMadeWithinABatchThatIsGivenUp(t *testing.T) {
 	t.Parallel()
 	cfg := setup(t)
-	cfg.Warm, cfg.Grace = 1, 2*time.Second
+	cfg.Warm, cfg.Grace = 1, time.Second
 	r := open(t, cfg)
 	running(t, r)
 	signal(t, syscall.SIGSTOP, ready(t, r, 1)...) // it will not end by itself
