@@ -12,9 +12,9 @@ import (
 
 const (
 	// tries are how often a run is started that the other side refuses at once.
-	tries = 3
-	// shortly is the first pause between two of them: about a login's time.
-	shortly = 300 * time.Millisecond
+	tries = 4
+	// shortly is the first pause between two of them.
+	shortly = 200 * time.Millisecond
 	// sooner divides the stall time for an rsync that was kept ready: its
 	// connection may be dead where no side could tell, as behind a firewall.
 	sooner = 4
@@ -58,24 +58,33 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 // it does where the server had no time just then, or ssh's connection was lost.
 func (r *Rsyncer) cold(ctx context.Context, args []string, stdin []byte, found func(item)) result {
 	res := r.run(ctx, args, stdin, found)
-	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0; try++ {
-		known, had := limited(res.notes), r.pool.makeRoom(ctx)
-		switch {
-		case had > 0:
-		case turnedAway(res.notes):
-			rest(ctx, shortly<<try/2+rand.N(shortly))
-		case !overShare(args) || try > 1:
-			return res
-		}
+	var m made
+	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0 && r.again(ctx, try, args, res, &m); try++ {
 		res = r.run(ctx, args, stdin, found)
-		if had > 0 {
-			r.pool.roomMade(had, known, answered(res))
-		}
+	}
+	if m.room {
+		r.pool.roomMade(m, answered(res))
 	}
 	if answered(res) {
 		r.reached()
 	}
 	return res
+}
+
+// again does what may help a run that was refused, and tells whether to try it
+// once more.
+func (r *Rsyncer) again(ctx context.Context, try int, args []string, res result, m *made) bool {
+	busy, had := turnedAway(res.notes), 0
+	m.known = m.known || limited(res.notes)
+	if m.known || !busy || try > 1 {
+		had = r.pool.makeRoom(ctx)
+		m.room, m.had = true, max(m.had, had)
+	}
+	if busy { // a server knows only a moment later that a client has gone
+		rest(ctx, shortly<<(try-1)+rand.N(shortly))
+		return true
+	}
+	return had > 0 || try == 1 && overShare(args)
 }
 
 func rest(ctx context.Context, pause time.Duration) {

@@ -24,6 +24,7 @@ type channels struct {
 	room    int // more the other side did not have; 0 for unknown
 	roomAt  time.Time
 	again   backoff
+	shut    time.Time // none is kept or opened before
 }
 
 // take returns a shell that waits, or nil.
@@ -50,7 +51,7 @@ func (c *channels) wanted(now time.Time) (wait, open bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now.Before(c.again.notUntil) {
+	if now.Before(c.again.notUntil) || now.Before(c.shut) {
 		return c.count > 0, false
 	}
 	most := c.r.cfg.Warm + maxRunning
@@ -95,7 +96,7 @@ func (c *channels) giveBack(ch *channel, res result) {
 	ch.user.Store(nil)
 	ok := answered(res) && ch.awaitServed() == nil
 	c.mu.Lock()
-	if ok {
+	if ok = ok && !time.Now().Before(c.shut); ok {
 		c.free = append(c.free, ch)
 	} else {
 		c.count--
@@ -106,11 +107,11 @@ func (c *channels) giveBack(ch *channel, res result) {
 	}
 }
 
-// closeAll ends those that are free.
-func (c *channels) closeAll() {
+// closeAll ends those that are free, and until then each that becomes free.
+func (c *channels) closeAll(until time.Time) {
 	c.mu.Lock()
 	all := c.free
-	c.free, c.count = nil, c.count-len(c.free)
+	c.free, c.count, c.shut = nil, c.count-len(c.free), until
 	c.mu.Unlock()
 	for _, ch := range all {
 		ch.close()

@@ -38,16 +38,21 @@ func (p *pool) crowded(fit int, now time.Time, rest time.Duration) {
 	p.policy.crowded(fit, now, rest)
 }
 
+// made is what room was made for a run.
+type made struct {
+	room, known bool // asked for; the other side said that it has none
+	had         int  // of those that waited
+}
+
 // makeRoom ends all that wait and tells how many of them had a place at the
 // other side, which a run may need. None is started before that could take it.
 func (p *pool) makeRoom(ctx context.Context) (had int) {
-	all := p.yield()
-	if len(all) == 0 {
-		return 0
-	}
 	p.mu.Lock()
-	p.policy.notUntil = time.Now().Add(max(10*p.policy.first, p.r.cfg.Grace))
+	p.hold = time.Now().Add(10 * p.policy.first)
+	until := p.hold
 	p.mu.Unlock()
+	p.r.channels.closeAll(until) // each has a session at the other side
+	all := p.yield()
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	stop := context.AfterFunc(ctx, func() { // a batch that is given up waits for none
@@ -65,20 +70,20 @@ func (p *pool) makeRoom(ctx context.Context) (had int) {
 	return had
 }
 
-// roomMade says whether a run got through once had of those that wait were gone.
-func (p *pool) roomMade(had int, known, through bool) {
+// roomMade says whether a run got through once others were gone.
+func (p *pool) roomMade(m made, through bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	p.hold = now
+	p.r.channels.closeAll(now)
 	switch {
 	case !through: // it was not for want of room
 		p.policy.failed(now, p.policy.limits)
-	case known:
-		p.policy.notUntil = now
-		p.crowded(max(0, had-1), now, p.policy.respite)
-	default: // chance is as likely as a limit
-		p.policy.notUntil = now
-		p.policy.crowded(max(1, had-1), now, p.policy.respite/10)
+	case m.known:
+		p.crowded(max(0, m.had-1), now, p.policy.respite)
+	case m.had > 0: // chance is as likely as a limit
+		p.policy.crowded(max(1, m.had-1), now, p.policy.respite/10)
 	}
 	p.rouse()
 }

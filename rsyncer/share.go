@@ -2,7 +2,6 @@ package rsyncer
 
 import (
 	"context"
-	"os"
 	"sync"
 	"time"
 
@@ -63,10 +62,19 @@ func (r *Rsyncer) shared(lane fastsync.Lane) string {
 	return ""
 }
 
-// connecting tells whether a lane's connection will soon be up, or known not to be.
-func (r *Rsyncer) connecting(lane fastsync.Lane) bool {
+// hopeless is how many logins in a row may fail until runs that need no haste
+// log in by themselves: it may be that only sharing is impossible.
+const hopeless = 2
+
+// hopeful tells whether a lane's connection will probably be up soon.
+func (r *Rsyncer) hopeful(lane fastsync.Lane) bool {
 	s := r.shares[lane]
-	return s != nil && s.in(logging)
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == logging || s.phase == resting && s.again.failures < hopeless
 }
 
 func (s *share) in(p phase) bool {
@@ -241,59 +249,4 @@ func (s *share) idleAt(now time.Time) bool {
 		patience = s.r.limits.learned
 	}
 	return s.users == 0 && now.Sub(s.used) >= patience
-}
-
-// once is one connection, from its login to its end. It returns what ssh said last.
-func (s *share) once(ctx context.Context) (said string) {
-	_ = os.Remove(s.socket) // of one that was killed
-	m := s.login()
-	if s.awaitSocket(ctx, m) {
-		s.set(up)
-		s.keep(ctx, m)
-		s.set(resting)
-	}
-	m.end(s.r.cfg.Grace)
-	return m.said
-}
-
-// awaitSocket tells whether the connection came up. ssh's own limit is for the
-// start of a login; a server may hang after it.
-func (s *share) awaitSocket(ctx context.Context, m *master) bool {
-	late := time.NewTimer(min(longestLogin, s.r.cfg.Stall))
-	defer late.Stop()
-	for look := time.Millisecond; ; look = min(2*look, 50*time.Millisecond) {
-		if _, err := os.Lstat(s.socket); err == nil {
-			return true
-		}
-		select {
-		case <-m.ended:
-			return false
-		case <-ctx.Done():
-			return false
-		case <-late.C:
-			return false
-		case <-time.After(look):
-		}
-	}
-}
-
-// keep returns when the connection has ended, nobody has used it for long, or
-// its ssh does not answer: whoever is connected through that waits for ever.
-func (s *share) keep(ctx context.Context, m *master) {
-	beat := min(5*time.Second, s.r.cfg.Stall/12+1)
-	tick := time.NewTicker(beat)
-	defer tick.Stop()
-	for !s.unused(time.Now()) {
-		select {
-		case <-m.ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if !answers(s.socket, max(beat, time.Second)) {
-			m.kill()
-			return
-		}
-	}
 }

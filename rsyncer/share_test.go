@@ -51,6 +51,7 @@ func through(t testing.TB, rsh string) (*link, string) {
 }
 
 func TestOneLoginForAll(t *testing.T) {
+	t.Parallel()
 	var line *link
 	r, target, _ := overSSH(t, func(cfg *Config) { line, cfg.Rsh = through(t, cfg.Rsh) })
 	for i := range 3 {
@@ -64,6 +65,21 @@ func TestOneLoginForAll(t *testing.T) {
 	clean(t, shipBulk(t, r, entry("keep")))
 	if n := line.accepted.Load(); n != 2 || masterOf(r, fastsync.Bulk) == 0 || masterOf(r, fastsync.Bulk) == masterOf(r, fastsync.Live) {
 		t.Errorf("%d logins, want one more for bulk", n)
+	}
+}
+
+func TestABatchAtTheStartWaitsForTheLoginOfAll(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	target := cfg.Target
+	line, rsh := through(t, sshServer(t))
+	cfg.Rsh, cfg.Target, cfg.Warm = rsh, "127.0.0.1:"+target, 1
+	r := open(t, cfg)
+	running(t, r)
+	eventually(t, "it logs in", func() bool { return r.shares[fastsync.Live].in(logging) })
+	arrives(t, r, cfg.Source, target, "a")
+	if n := line.accepted.Load(); n != 1 {
+		t.Errorf("%d logins", n)
 	}
 }
 
@@ -121,6 +137,7 @@ func TestTheOperatorsOwnSharingIsLeftAlone(t *testing.T) {
 }
 
 func TestALostConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
 	r, target, _ := overSSH(t, nil)
 	for i := range 2 {
 		old := masterOf(r, fastsync.Live)
@@ -134,9 +151,11 @@ func TestALostConnectionIsReplaced(t *testing.T) {
 
 // An ssh that is stopped takes connections and answers none: nobody may wait for it.
 func TestAConnectionThatHangs(t *testing.T) {
+	t.Parallel()
 	for _, lane := range []fastsync.Lane{fastsync.Live, fastsync.Bulk} {
 		t.Run(string(lane), func(t *testing.T) {
-			r, target, _ := overSSH(t, func(cfg *Config) { cfg.Stall = 20 * time.Second })
+			t.Parallel()
+			r, target, _ := overSSH(t, func(cfg *Config) { cfg.Stall = 12 * time.Second })
 			clean(t, shipBulk(t, r, entry("keep")))
 			write(t, r.cfg.Source, "a", "a")
 			signal(t, syscall.SIGSTOP, masterOf(r, lane))
@@ -152,9 +171,10 @@ func TestAConnectionThatHangs(t *testing.T) {
 
 // A login that hangs after ssh's own limit for it delays batches but a moment.
 func TestALoginThatHangs(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	target := cfg.Target
-	cfg.Stall, cfg.Warm = 4*time.Second, 1
+	cfg.Stall, cfg.Warm = 2*time.Second, 1
 	rsh := sshServer(t)
 	wrapper := filepath.Join(t.TempDir(), "ssh")
 	must(t, os.WriteFile(wrapper, []byte("#!/bin/sh\n[ \"$1\" = -M ] && exec sleep 1000\nexec ssh \"$@\"\n"), 0o755))
@@ -171,6 +191,7 @@ func TestALoginThatHangs(t *testing.T) {
 }
 
 func TestAConnectionLostWhileItShips(t *testing.T) {
+	t.Parallel()
 	r, target, _ := overSSH(t, nil)
 	must(t, os.Truncate(filepath.Join(r.cfg.Source, "keep"), 4<<30)) // all holes, all sent
 	done := make(chan error, 1)
@@ -189,6 +210,7 @@ func TestAConnectionLostWhileItShips(t *testing.T) {
 
 // The target goes away for longer than anybody likes to try, and comes back.
 func TestReadyAgainSoonAfterTheTargetIsBack(t *testing.T) {
+	t.Parallel()
 	var line *link
 	var gate turnstile
 	r, target, _ := overSSH(t, func(cfg *Config) {
@@ -221,6 +243,7 @@ func TestReadyAgainSoonAfterTheTargetIsBack(t *testing.T) {
 }
 
 func TestSshdIsRestarted(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	rsh, port, conf := sshConf(t)
 	sshd := serve(t, port, need(t, "sshd"), "-D", "-f", conf)
@@ -245,6 +268,7 @@ func TestSshdIsRestarted(t *testing.T) {
 
 // Who refuses logins is not asked for ever more of them.
 func TestATargetThatRefusesLogins(t *testing.T) {
+	t.Parallel()
 	need(t, "ssh")
 	cfg := setup(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -263,12 +287,12 @@ func TestATargetThatRefusesLogins(t *testing.T) {
 	})
 	cfg.Rsh, cfg.Target, cfg.Warm = fmt.Sprintf("ssh -F none -p %d", l.Addr().(*net.TCPAddr).Port), "127.0.0.1:/x", 2
 	r := open(t, cfg)
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	r.Run(ctx) // does nothing but try
 	l.Close()
 	hangUp.Wait()
-	if n := len(asked); n < 3 || n > 12 {
-		t.Errorf("%d logins in 4 s", n)
+	if n := len(asked); n < 3 || n > 8 {
+		t.Errorf("%d logins in 3 s", n)
 	}
 }

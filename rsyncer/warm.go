@@ -31,6 +31,7 @@ type pool struct {
 	running bool
 	policy  policy
 	idle    map[spec][]*process // oldest first
+	hold    time.Time           // a run that needs room is starting
 
 	waiting sync.WaitGroup // for all that run starts, and what Sync does while it runs
 }
@@ -41,8 +42,10 @@ func newPool(r *Rsyncer) *pool {
 
 // run keeps what the policy says ready until ctx ends.
 func (p *pool) run(ctx context.Context) {
-	defer p.r.channels.closeAll()
-	defer p.waiting.Wait()
+	defer func() {
+		p.waiting.Wait()
+		p.r.channels.closeAll(time.Time{})
+	}()
 	p.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -141,7 +144,10 @@ func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
 			next = soonest(next, until)
 		}
 	}
-	if now.Before(p.policy.notUntil) || p.r.connecting(fastsync.Live) {
+	if now.Before(p.hold) {
+		return soonest(next, p.hold), nil
+	}
+	if now.Before(p.policy.notUntil) || p.r.hopeful(fastsync.Live) {
 		return next, nil // the share says when it is done
 	}
 	for s := range p.policy.used {
@@ -210,35 +216,48 @@ func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 // where there can be one.
 func (p *pool) fill(ctx context.Context, missing []spec) {
 	for _, s := range missing {
-		ch := p.r.channels.take()
-		if ch == nil {
-			wait, open := p.r.channels.wanted(time.Now())
-			if open {
-				p.waiting.Go(func() {
-					p.r.channels.open(ctx)
-					p.rouse()
-				})
-			}
-			if wait {
-				continue // whoever has one gives it back
-			}
+		ch, wait := p.shell(ctx)
+		if wait {
+			continue // whoever has one gives it back, and wakes run
 		}
 		proc, err := p.r.prestart(s, ch)
 		p.mu.Lock()
-		if err != nil {
+		held := time.Now().Before(p.hold)
+		switch {
+		case err != nil:
 			p.policy.failed(time.Now(), p.policy.limits)
-			p.mu.Unlock()
-			if ch != nil {
-				p.r.channels.giveBack(ch, result{code: -1})
-			}
 			p.r.cfg.Log.Debug().Err(err).Msg("no rsync can be kept ready")
-			p.rouse() // to look when to try again
+		case held: // it was asked for its place while it started
+			p.waiting.Go(proc.release)
+		default:
+			p.idle[s] = append(p.idle[s], proc)
+		}
+		if err == nil {
+			p.adopt(proc)
+		} else if ch != nil {
+			p.waiting.Go(func() { p.r.channels.giveBack(ch, result{code: -1}) })
+		}
+		p.mu.Unlock()
+		p.rouse() // to look when this is too old, or when to try again
+		if err != nil || held {
 			return
 		}
-		p.idle[s] = append(p.idle[s], proc)
-		p.adopt(proc)
-		p.mu.Unlock()
 	}
+}
+
+// shell is one that waits, or none; then wait says that there will be one.
+func (p *pool) shell(ctx context.Context) (ch *channel, wait bool) {
+	if ch = p.r.channels.take(); ch != nil {
+		return ch, false
+	}
+	wait, open := p.r.channels.wanted(time.Now())
+	if open {
+		p.waiting.Go(func() {
+			p.r.channels.open(ctx)
+			p.rouse()
+		})
+	}
+	return nil, wait
 }
 
 // prestart starts an rsync that waits for its list, unless it would wait in

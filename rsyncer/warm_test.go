@@ -22,6 +22,7 @@ func targets(t *testing.T, test func(t *testing.T, cfg Config, target string)) {
 		"daemon": func(t testing.TB, cfg *Config) { cfg.Target = daemonServer(t, cfg.Target) + "mod" },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := setup(t)
 			cfg.Warm = 2
 			target := cfg.Target
@@ -32,6 +33,7 @@ func targets(t *testing.T, test func(t *testing.T, cfg Config, target string)) {
 }
 
 func TestABatchIsServedByOneThatWasStartedBefore(t *testing.T) {
+	t.Parallel()
 	targets(t, func(t *testing.T, cfg Config, target string) {
 		gate := watched(t, &cfg)
 		r := open(t, cfg)
@@ -49,6 +51,7 @@ func TestABatchIsServedByOneThatWasStartedBefore(t *testing.T) {
 }
 
 func TestTheNextIsStartedWhileOneWorks(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm = 1
 	r := open(t, cfg)
@@ -63,6 +66,7 @@ func TestTheNextIsStartedWhileOneWorks(t *testing.T) {
 }
 
 func TestOverlappingBatchesUseTwo(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm = 2
 	gate := watched(t, &cfg)
@@ -81,6 +85,7 @@ func TestOverlappingBatchesUseTwo(t *testing.T) {
 }
 
 func TestKilledOnes(t *testing.T) { // fact 16
+	t.Parallel()
 	targets(t, func(t *testing.T, cfg Config, target string) {
 		r := open(t, cfg)
 		running(t, r)
@@ -114,6 +119,7 @@ func TestKilledOnes(t *testing.T) { // fact 16
 
 // It ships nothing from the directory that it was started in, if that is not the root's any more.
 func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm, cfg.Delete = 2, true
 	write(t, cfg.Source, "more", "more")
@@ -155,6 +161,7 @@ func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
 }
 
 func TestNoneIsStartedWhileTheRootIsAway(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm = 2
 	gate := watched(t, &cfg)
@@ -179,6 +186,7 @@ func TestNoneIsStartedWhileTheRootIsAway(t *testing.T) {
 }
 
 func TestTheOldAreReplaced(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm = 2
 	r := open(t, cfg)
@@ -225,6 +233,7 @@ func TestWarm0StartsNothing(t *testing.T) {
 
 // The brake's count goes down with each path; none is kept for each number.
 func TestDeletionsDoNotFillThePool(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm, cfg.Delete = 1, true
 	r := open(t, cfg)
