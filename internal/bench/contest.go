@@ -144,6 +144,8 @@ type line struct {
 	Drift   int       `json:"drift"`
 }
 
+func (l line) took() time.Duration { return time.Duration(l.Took * float64(time.Millisecond)) }
+
 // lines are all in fastsync's log with a message.
 func (c *contest) lines(message string) []line {
 	var found []line
