@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -103,19 +104,19 @@ func (c *contest) besideSweeps(ctx context.Context, one tool, live *table) error
 	var fault error
 	sweeps := 0
 	sweeping.Go(func() {
-		for ; on.Err() == nil && fault == nil; sweeps++ {
-			_, fault = c.sweepNow(on)
+		for on.Err() == nil {
+			sweeps++
+			if _, err := c.sweepNow(on); err != nil && on.Err() == nil {
+				fault = err
+				return
+			}
 		}
 	})
 	busy, err := c.feed(ctx, n, "busy")
-	stopped := on.Err() == nil
 	stop()
 	sweeping.Wait()
-	if err != nil {
+	if err = errors.Join(err, fault); err != nil {
 		return err
-	}
-	if fault != nil && !stopped {
-		return fault
 	}
 	p99 := quantile(rest.all, 0.99)
 	for _, l := range []latencies{{one.name + " at rest", rest.all, rest.late}, {one.name + " beside sweeps", busy.all, busy.late}} {
@@ -125,7 +126,7 @@ func (c *contest) besideSweeps(ctx context.Context, one tool, live *table) error
 			live.note("%s: %d files did not come in time", l.name, l.late)
 		}
 	}
-	live.note("%s: %d sweeps", one.name, sweeps)
+	live.note("%s: %d sweeps were begun", one.name, sweeps)
 	live.goal(one.name+" p99", 3, quantile(busy.all, 0.99)/p99, "× at rest")
 	return nil
 }
