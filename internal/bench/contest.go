@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -144,6 +145,8 @@ type line struct {
 	Drift   int       `json:"drift"`
 }
 
+func (l line) took() time.Duration { return time.Duration(l.Took * float64(time.Millisecond)) }
+
 // lines are all in fastsync's log with a message.
 func (c *contest) lines(message string) []line {
 	var found []line
@@ -170,6 +173,38 @@ func (c *contest) await(ctx context.Context, message string, n int) (line, error
 		return line{}, fmt.Errorf("wait for %q in its log: %w", message, err)
 	}
 	return found[n-1], nil
+}
+
+// unwatched says what is not watched of a tree of some directories; empty for nothing.
+func (c *contest) unwatched(ctx context.Context, where ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "bin/fastsync", append([]string{"status", "--json"}, where...)...).Output()
+	if err != nil {
+		return "", fmt.Errorf("fastsync status: %w", err)
+	}
+	var st struct {
+		Agent struct {
+			Watch struct {
+				Unwatched int    `json:"unwatched"`
+				Reason    string `json:"reason"`
+			} `json:"watch"`
+		} `json:"agent"`
+	}
+	if err := json.Unmarshal(out, &st); err != nil {
+		return "", fmt.Errorf("fastsync status: %w", err)
+	}
+	if w := st.Agent.Watch; w.Unwatched > 0 {
+		return fmt.Sprintf("%s: %d directories were NOT watched: %s", c.tool.name, w.Unwatched, w.Reason), nil
+	}
+	return "", nil
+}
+
+// noteUnwatched adds what unwatched says to a table: its figures are of a smaller tree.
+func (c *contest) noteUnwatched(ctx context.Context, t *table, where ...string) error {
+	text, err := c.unwatched(ctx, where...)
+	if text != "" {
+		t.note("%s", text)
+	}
+	return err
 }
 
 func (c *contest) over() bool {

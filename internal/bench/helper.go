@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	notify "github.com/fsnotify/fsnotify"
@@ -40,6 +41,9 @@ func help(what, root string) error {
 		err = bareWalk(root, func(_ string, d fs.DirEntry) error { _, err := d.Info(); return err })
 	default:
 		err = fmt.Errorf("no helper %q", what)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w: the kernel has no watches left for this user; raise sysctl fs.inotify.max_user_watches or end other watchers", err)
 	}
 	if err != nil {
 		return err

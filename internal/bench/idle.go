@@ -66,6 +66,9 @@ func (w *world) idle(ctx context.Context, one tool, p places, targets []string, 
 	if _, err := c.await(ctx, "sweep ended", len(targets)); err != nil {
 		return err
 	}
+	if err := c.noteUnwatched(ctx, t, "--state-dir", c.own); err != nil {
+		return err
+	}
 	if err := pause(ctx, 5*time.Second); err != nil { // times of directories, the last logins
 		return err
 	}

@@ -46,7 +46,11 @@ func scenarios() []scenario {
 		{"steady-limit", steadyLimit},
 		{"burst", burst},
 		{"memory-burst", memoryBurst},
+		{"hugedir", hugeDir},
+		{"start", start},
 		{"idle", idle},
+		{"catchup", catchUp},
+		{"sweep", sweep},
 	}
 }
 

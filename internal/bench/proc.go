@@ -107,13 +107,15 @@ func memoryOf(pid int) (memory, bool) {
 	return parseRollup(text)
 }
 
+const endedChildren = "(ended)"
+
 // cpuByKind is what root and what belongs to it has used since it began. What a
-// child used is its parent's, as "ended", once it has ended and been waited for.
+// child used is its parent's, as endedChildren, once it has ended and been waited for.
 func cpuByKind(root int) map[string]time.Duration {
 	kinds := map[string]time.Duration{}
 	for _, p := range processes(root) {
 		kinds[p.kind] += cpuOf(p.pid)
-		kinds["ended"] += p.ended
+		kinds[endedChildren] += p.ended
 	}
 	return kinds
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+func TestParseRollupReadsRssAndPss(t *testing.T) {
+	text := `55d4c0a00000-7ffd2b5f3000 ---p 00000000 00:00 0                          [rollup]
+Rss:                5164 kB
+Pss:                1385 kB
+Pss_Dirty:           672 kB
+Pss_Anon:            640 kB
+Shared_Clean:       4428 kB
+SwapPss:               0 kB
+`
+	m, ok := parseRollup([]byte(text))
+	if !ok || m.rss != 5164<<10 || m.pss != 1385<<10 {
+		t.Errorf("got %+v, %v", m, ok)
+	}
+	for _, bad := range []string{"", "Rss: 1 kB\n", "Rss: x kB\nPss: 1 kB\n"} {
+		if _, ok := parseRollup([]byte(bad)); ok {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestParseStatTakesAnyName(t *testing.T) {
+	p, ok := parseStat("42 (a (b) c) S 7 42 40 0 -1 4194560 1 2 3 4 11 12 250 50 20 0 1 0 100 1000 250 18446744073709551615")
+	if !ok || p.pid != 42 || p.kind != "a (b) c" || p.parent != 7 || p.session != 40 || p.ended != 3*time.Second {
+		t.Errorf("got %+v, %v", p, ok)
+	}
+	for _, bad := range []string{"", "42 (a", "42 (a) S 7"} {
+		if _, ok := parseStat(bad); ok {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestOwnMemoryAndCPUAreSeen(t *testing.T) {
+	if m := memoryByKind(os.Getpid()); len(m) == 0 {
+		t.Error("no memory of this process")
+	}
+	before := cpuOf(os.Getpid())
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
+	}
+	if used := cpuOf(os.Getpid()) - before; used < 20*time.Millisecond {
+		t.Errorf("50 ms of work count as %s", used)
+	}
+}
+
+func TestGroupEndsWhatOutlivedItsParent(t *testing.T) {
+	// The inner shell makes sleep an orphan, which keeps only the session.
+	g, err := startGroup(exec.Command("sh", "-c", `sh -c 'sleep 300 & exit' ; sleep 300`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); len(processes(g.leader)) < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("found only %+v", processes(g.leader))
+		}
+	}
+	g.end()
+	if left := processes(g.leader); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+func TestPeakKeepsTheKindsOfTheHighestMoment(t *testing.T) {
+	p := peak{}
+	p.take(map[string]memory{"fastsync": {50, 40}, "redis-server": {20, 10}})
+	p.take(map[string]memory{"fastsync": {70, 30}, "redis-server": {5, 5}})
+	if p.all != (memory{75, 50}) || p.noRedis != (memory{70, 40}) || p.kinds["fastsync"].pss != 40 {
+		t.Errorf("got %+v", p)
+	}
+}
