@@ -74,6 +74,7 @@ func (l *loop) begin() {
 
 // begun follows the first walk.
 func (l *loop) begun(ctx context.Context) {
+	release()
 	l.rewalk(ctx)
 	l.report()
 	close(l.w.ready)
@@ -181,7 +182,7 @@ func (l *loop) take(e fsnotify.Event) {
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.
 func (l *loop) enter(dir string) {
-	l.tree.add(walk{dir: dir, file: l.follow}, dir)
+	l.tree.add(&walk{dir: dir, file: l.follow}, dir)
 	l.step() // most are done by this
 }
 
