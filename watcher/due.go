@@ -8,10 +8,11 @@ import (
 const (
 	// tick is how long what is asked for waits for more of its kind.
 	tick = 250 * time.Millisecond
-	// rootEvery is how often the root's inode is compared, some 10 µs. Its own
-	// watch does not tell of an unmount, of a mount over it or of a parent that
-	// was renamed; /proc/self/mountinfo would tell of the mounts alone.
-	rootEvery = time.Second
+	// rootEvery is how often the root's inode is compared, should nobody ask for
+	// the status, which does it too. The root's own watch does not tell of an
+	// unmount, of a mount over it or of a parent that was renamed, and
+	// /proc/self/mountinfo would tell of the mounts alone.
+	rootEvery = 5 * time.Second
 )
 
 // alarm is a timer that is set only while something waits for it.

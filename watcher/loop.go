@@ -122,6 +122,9 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 			l.heard = time.Now()
 		case answer := <-l.w.asked:
 			l.listened(time.Now())
+			if events != nil {
+				l.checkRoot()
+			}
 			answer <- l.report()
 		case <-l.rewalks.C:
 			l.rewalks.set = false
