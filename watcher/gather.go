@@ -199,14 +199,15 @@ func (g *gatherer) oldest(now time.Time) time.Time {
 	return now
 }
 
-// rearm sets the timer to whatever is due next.
+// rearm sets the timer to whatever is due next, or to nothing.
 func (g *gatherer) rearm() {
 	at := g.next
 	if !g.flying && len(g.ready) > 0 && (at.IsZero() || g.flushAt.Before(at)) {
 		at = g.flushAt
 	}
 	if at.IsZero() {
-		at = time.Now().Add(time.Hour)
+		g.timer.Stop()
+		return
 	}
 	g.timer.Reset(time.Until(at))
 }

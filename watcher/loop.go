@@ -15,13 +15,9 @@ import (
 	"github.com/fastsync/fastsync"
 )
 
-const (
-	// tick is how often the loop looks at the root and renews the status.
-	tick = 250 * time.Millisecond
-	// margin is taken off a time before a catch-up, for clocks that tick
-	// coarsely and events that were on their way.
-	margin = 2 * time.Second
-)
+// margin is taken off a time before a catch-up, for clocks that tick coarsely
+// and events that were on their way.
+const margin = 2 * time.Second
 
 // loop owns all that changes while Run runs. One goroutine, that of Run, uses it.
 type loop struct {
@@ -30,8 +26,8 @@ type loop struct {
 	tree     *tree
 	overflow chan struct{}
 
-	// heard is when the last event came, good a time up to which every event
-	// of the kernel was read.
+	// heard is since when the loop listens and hears nothing, good a time up to
+	// which every event of the kernel was read.
 	heard, good time.Time
 	root        fs.FileInfo // as it was when it was watched; nil while it is gone
 	rootError   string
@@ -42,6 +38,8 @@ type loop struct {
 	linked   time.Time       // first write of a file with other names since the last look for them
 	retried  time.Time       // when a catch-up for files without room was last asked for
 	caught   chan *time.Time // nil when done, else since when to try again
+
+	soon, rewalks alarm
 
 	rewalking bool
 	// walked is when the last finished walk of the unwatched directories began.
@@ -57,6 +55,7 @@ func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
 		overflow: make(chan struct{}, 1),
 		caught:   make(chan *time.Time, 1),
 		rewalked: make(chan rewalk, 1),
+		soon:     newAlarm(), rewalks: newAlarm(),
 	}
 }
 
@@ -74,20 +73,24 @@ func (l *loop) begin() {
 
 // begun follows the first walk.
 func (l *loop) begun(ctx context.Context) {
+	release()
 	l.rewalk(ctx)
-	l.report()
 	close(l.w.ready)
 }
 
 func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
-	ticks, rewalks := time.NewTicker(tick), time.NewTicker(l.w.cfg.RewalkEvery)
-	defer ticks.Stop()
-	defer rewalks.Stop()
+	var roots <-chan time.Time
+	if events != nil {
+		t := time.NewTicker(rootEvery)
+		defer t.Stop()
+		roots = t.C
+	}
 	for ready := false; ; {
 		if !ready && len(l.tree.walks) == 0 {
 			ready = true
 			l.begun(ctx)
 		}
+		l.arm(events != nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -97,12 +100,14 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 			if !ok {
 				return
 			}
-			l.heard = time.Now()
+			l.listened(time.Now())
 			l.take(e)
+			l.heard = time.Now()
 		case <-l.overflow:
 			l.overflowed()
 		case <-l.w.handed:
 			l.adopt()
+			l.heard = time.Now()
 		case <-l.timer.C:
 			l.probeDue(time.Now())
 		case <-l.published:
@@ -114,10 +119,21 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 			}
 		case r := <-l.rewalked:
 			l.merge(r)
-		case <-rewalks.C:
+			l.heard = time.Now()
+		case answer := <-l.w.asked:
+			l.listened(time.Now())
+			if events != nil {
+				l.checkRoot()
+			}
+			answer <- l.report()
+		case <-l.rewalks.C:
+			l.rewalks.set = false
 			l.rewalk(ctx)
-		case now := <-ticks.C:
+		case now := <-l.soon.C:
+			l.soon.set = false
 			l.tick(ctx, now, events != nil)
+		case <-roots:
+			l.checkRoot()
 		}
 		if missed, full := l.flush(ctx); full {
 			l.w.cfg.Log.Warn().Time("since", missed).Msg("too many events wait for redis; dropped them for a catch-up")
@@ -137,7 +153,11 @@ func (l *loop) take(e fsnotify.Event) {
 		if e.Has(fsnotify.Chmod) {
 			l.put(p, fastsync.Entry)
 		}
-		return // a root that went away is noticed at the next tick
+		if e.Has(fsnotify.Remove | fsnotify.Rename) {
+			l.root = nil // its watch has ended, even if it is back already
+			l.checkRoot()
+		}
+		return
 	}
 	known := l.tree.knows(p)
 	if known && e.Has(fsnotify.Remove|fsnotify.Rename) {
@@ -181,7 +201,7 @@ func (l *loop) take(e fsnotify.Event) {
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.
 func (l *loop) enter(dir string) {
-	l.tree.add(walk{dir: dir, file: l.follow}, dir)
+	l.tree.add(&walk{dir: dir, file: l.follow}, dir)
 	l.step() // most are done by this
 }
 
@@ -219,57 +239,4 @@ func (l *loop) overflowed() {
 		}
 	}
 	l.demand(since.Add(-margin))
-}
-
-// demand asks for a catch-up at the next tick, or after the one that runs.
-func (l *loop) demand(since time.Time) {
-	if l.again == nil || since.Before(*l.again) {
-		l.again = &since
-	}
-}
-
-// tick does what is due by time alone.
-func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
-	if watching {
-		l.checkRoot()
-		// Nothing for a tick: the kernel's queue was empty when that began.
-		if now.Sub(l.heard) >= tick {
-			l.good, l.heard = l.heard, now
-		}
-	}
-	// Less than half full, or a while ago: else a walk would end where this one did.
-	if !l.missed.IsZero() && (len(l.probing) < l.w.cfg.mostOpen/2 || now.Sub(l.retried) >= l.w.cfg.RewalkEvery) {
-		l.w.cfg.Log.Warn().Time("since", l.missed).Msg("too many files were open at once; catching up")
-		l.demand(l.missed.Add(-margin))
-		l.missed, l.retried = time.Time{}, now
-	}
-	if !l.linked.IsZero() && l.rested(now) {
-		l.demand(l.linked.Add(-margin))
-		l.linked = time.Time{}
-	}
-	// Not while directories are without their watches: what changes in them
-	// between a catch-up and the watch would be lost.
-	if l.again != nil && !l.catching && len(l.tree.walks) == 0 && (l.root != nil || !watching) {
-		since := *l.again
-		l.again, l.catching = nil, true
-		l.running.Go(func() {
-			err := l.w.CatchUp(ctx, since)
-			if err == nil {
-				l.caught <- nil
-				return
-			}
-			if ctx.Err() == nil {
-				l.w.cfg.Log.Error().Err(err).Msg("catch-up failed and is tried again; see that the root can be read")
-			}
-			l.caught <- &since
-		})
-	}
-	l.report()
-}
-
-// rested tells whether the last catch-up ended ten times as long ago as it took:
-// writes to files with several names must not keep a core busy with walks.
-func (l *loop) rested(now time.Time) bool {
-	last := l.w.Status()
-	return now.Sub(last.CatchUpAt) >= 10*last.CatchUpTook
 }

@@ -1,7 +1,40 @@
 package watcher
 
+import "time"
+
+// answer is how long Status waits for a loop that is busy with a slow disk.
+const answer = time.Second
+
+// Status returns the present state; of a loop that is stuck or has ended, the
+// last one known.
+func (w *Watcher) Status() Status {
+	select {
+	case <-w.started:
+		reply := make(chan Status, 1)
+		select {
+		case w.asked <- reply:
+			return <-reply
+		case <-w.ended:
+		case <-time.After(answer):
+		}
+	default:
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// listened moves good on: nothing came for a tick, so the kernel's queue was
+// empty when that began. It needs no timer: who wants to know asks, and what
+// comes after a silence tells of it.
+func (l *loop) listened(now time.Time) {
+	if now.Sub(l.heard) >= tick {
+		l.good, l.heard = l.heard, now
+	}
+}
+
 // report renews what Status returns.
-func (l *loop) report() {
+func (l *loop) report() Status {
 	checkpoint := l.tree.walking(l.oldest(l.good))
 	if !l.linked.IsZero() && l.linked.Before(checkpoint) {
 		checkpoint = l.linked
@@ -34,4 +67,5 @@ func (l *loop) report() {
 		// A change is older than the event that tells of it.
 		s.Checkpoint = checkpoint.Add(-margin)
 	}
+	return *s
 }

@@ -47,7 +47,9 @@ type walk struct {
 	any  bool     // dir was not empty
 	todo []string // absolute paths of directories without a watch
 	// file is called for what is in the directories and no directory; nil for none.
-	file func(path string)
+	file  func(path string)
+	paths strings.Builder // todo's strings are pieces of what it holds
+	made  int             // how many of them
 }
 
 func newTree(w *Watcher) *tree {
@@ -70,13 +72,13 @@ func (t *tree) forget(dir string) {
 }
 
 // add begins a walk of what is below dir now; step does it.
-func (t *tree) add(k walk, dir string) {
+func (t *tree) add(k *walk, dir string) {
 	t.forget(dir)
 	k.began = time.Now()
 	if !t.w.cfg.Excluded(dir, true) {
 		k.todo = []string{t.w.abs(dir)}
 	}
-	t.walks = append(t.walks, &k)
+	t.walks = append(t.walks, k)
 }
 
 // addRoot begins a walk of everything, which does what other walks had still
@@ -84,7 +86,7 @@ func (t *tree) add(k walk, dir string) {
 func (t *tree) addRoot() time.Time {
 	oldest := t.walking(time.Now())
 	t.walks = nil
-	t.add(walk{}, fastsync.Root)
+	t.add(&walk{}, fastsync.Root)
 	return oldest
 }
 
@@ -139,7 +141,7 @@ func (t *tree) grow(k *walk, abs string) {
 				k.file(p)
 			}
 		default:
-			sub := join(abs, name)
+			sub := k.join(abs, name)
 			if !t.w.cfg.Excluded(t.w.rel(sub), true) {
 				k.any = true
 				k.todo = append(k.todo, sub)
@@ -195,14 +197,20 @@ func (t *tree) warn() {
 	t.warned = true
 }
 
-// join makes an absolute path with one allocation.
-func join(dir string, name []byte) string {
-	var b strings.Builder
-	b.Grow(len(dir) + 1 + len(name))
-	b.WriteString(dir)
-	if dir != "/" {
-		b.WriteByte('/')
+// join makes an absolute path. Those of a large walk share blocks of 1 kB: alone
+// each takes a tenth more, and leaves holes between the garbage of its day.
+func (k *walk) join(dir string, name []byte) string {
+	size := len(dir) + 1 + len(name)
+	if k.paths.Cap()-k.paths.Len() < size {
+		k.paths.Reset()
+		k.paths.Grow(max(size, min(k.made*size, 1<<10)))
 	}
-	b.Write(name)
-	return b.String()
+	k.made++
+	from := k.paths.Len()
+	k.paths.WriteString(dir)
+	if dir != "/" {
+		k.paths.WriteByte('/')
+	}
+	k.paths.Write(name)
+	return k.paths.String()[from:]
 }

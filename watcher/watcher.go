@@ -90,6 +90,9 @@ type Status struct {
 type Watcher struct {
 	cfg   Config
 	ready chan struct{}
+	// started and ended are closed when Run is; between them it answers asked.
+	started, ended chan struct{}
+	asked          chan chan<- Status
 	// faults stands in for the kernel's errors in tests.
 	faults chan error
 	// handed wakes the loop for the paths in open.
@@ -146,6 +149,7 @@ func New(cfg Config) (*Watcher, error) {
 	cfg.mostOpen, cfg.most, cfg.slack = mostOpen, most, margin
 	return &Watcher{
 		cfg: cfg, ready: make(chan struct{}), handed: make(chan struct{}, 1),
+		started: make(chan struct{}), ended: make(chan struct{}), asked: make(chan chan<- Status),
 		owed: map[int]time.Time{}, status: Status{Mode: cfg.Mode},
 	}, nil
 }
@@ -153,13 +157,6 @@ func New(cfg Config) (*Watcher, error) {
 // Ready is closed when every directory is watched, or known as one that
 // cannot be. What changes after that gives an event.
 func (w *Watcher) Ready() <-chan struct{} { return w.ready }
-
-// Status returns the present state.
-func (w *Watcher) Status() Status {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.status
-}
 
 // Run watches until ctx ends and then returns nil. Its only other error is
 // that the kernel gives no inotify instance.
@@ -169,6 +166,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer running.Wait()
 	defer cancel()
 	l := newLoop(w, &running)
+	close(w.started)
+	defer close(w.ended)
 	if w.cfg.Mode == Off {
 		l.run(ctx, nil)
 		return nil
