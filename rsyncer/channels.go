@@ -107,6 +107,13 @@ func (c *channels) giveBack(ch *channel, res result) {
 	}
 }
 
+// reopen lets them be kept again.
+func (c *channels) reopen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shut = time.Time{}
+}
+
 // closeAll ends those that are free, and until then each that becomes free.
 func (c *channels) closeAll(until time.Time) {
 	c.mu.Lock()

@@ -76,7 +76,7 @@ func (p *pool) roomMade(m made, through bool) {
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.hold = now
-	p.r.channels.closeAll(now)
+	p.r.channels.reopen()
 	switch {
 	case !through: // it was not for want of room
 		p.policy.failed(now, p.policy.limits)
