@@ -141,7 +141,15 @@ func (r *Rsyncer) operands(args []string) []string {
 // with "#" or ";" from being skipped, the one at the end asks for what is below.
 func list(k kind, jobs []job) []byte {
 	var out []byte
+	last := ""
 	for _, j := range jobs {
+		if j.listed != "" {
+			if j.listed != last {
+				out = append(out, listing(j.listed)...)
+			}
+			last = j.listed
+			continue
+		}
 		if j.path == "." {
 			out = append(out, "/\x00"...)
 			continue
@@ -153,4 +161,12 @@ func list(k kind, jobs []job) []byte {
 		out = append(out, 0)
 	}
 	return out
+}
+
+// listing is the entry of a list that stands for all that is in a directory.
+func listing(dir string) string {
+	if dir == "." {
+		return "/\x00"
+	}
+	return "/" + dir + "/\x00"
 }

@@ -16,6 +16,7 @@ type job struct {
 	before  os.FileInfo // of an entry that is a regular file, else nil
 	dir     bool        // as the gate saw it
 	alone   bool        // nothing below it, also in a run of listings or trees
+	listed  string      // its directory, if that is in the list instead
 }
 
 // group is a list of jobs for runs of one kind.
@@ -70,7 +71,7 @@ func (g *groups) merge() {
 	if from == nil {
 		return
 	}
-	rest := &group{kind: entries, at: map[string]int{}}
+	rest := &group{kind: entries, at: map[string]int{}, recent: map[string]time.Time{}}
 	implied := map[string]string{} // directory → a file below it in deep
 	for _, j := range from.jobs {
 		j.alone = true

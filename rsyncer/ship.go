@@ -25,8 +25,10 @@ type session struct {
 
 // ship runs a group's jobs, so many at a time.
 func (r *Rsyncer) ship(ctx context.Context, s *session, g *group) error {
-	for from := 0; g != nil && from < len(g.jobs); from += maxEntries {
-		part := g.jobs[from:min(from+maxEntries, len(g.jobs))]
+	if g == nil {
+		return nil
+	}
+	for _, part := range g.parts() {
 		err := r.shipPart(ctx, s, g, part)
 		if fastsync.ClassOf(err) == fastsync.Full {
 			err = r.shipOthers(ctx, s, g, part, err)
@@ -84,6 +86,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	if g.kind == listings || g.kind == trees {
 		s.outcome.Again = append(s.outcome.Again, r.touched(g, jobs, s.begun)...)
 	}
+	s.outcome.Again = append(s.outcome.Again, r.beside(g, jobs, s.begun)...)
 	return r.settle(s, g.kind, jobs, open)
 }
 

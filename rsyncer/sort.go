@@ -46,6 +46,9 @@ func (s *sorter) sort(changes []fastsync.Change) error {
 	if !s.r.pull && !s.remove {
 		s.to.merge()
 	}
+	if g := s.to[2*int(entries)]; g != nil && !s.r.pull && !s.whole {
+		s.gather(g)
+	}
 	return nil
 }
 

@@ -1,0 +1,148 @@
+package rsyncer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+// reads is an Rsyncer whose rsyncs leave what lists they read.
+func reads(t *testing.T, cfg Config) (r *Rsyncer, lists func() []string) {
+	file := filepath.Join(t.TempDir(), "list")
+	cfg.RsyncPath = script(t, `tee -a `+file+` | `+need(t, "rsync")+` "$@"`)
+	return open(t, cfg), func() []string {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+	}
+}
+
+// many makes files in a directory which nothing was made in for a while, and
+// returns the changes of some of them.
+func many(t *testing.T, cfg Config, dir string, files, changed int) []fastsync.Change {
+	var paths []string
+	for i := range files {
+		p := fmt.Sprintf("%s/a file with a name of some length %d", dir, i)
+		write(t, cfg.Source, p, "x")
+		if i < changed {
+			paths = append(paths, p)
+		}
+	}
+	rests(t, cfg, dir)
+	return entry(paths...)
+}
+
+func rests(t *testing.T, cfg Config, dir string) {
+	info, err := os.Stat(filepath.Join(cfg.Source, dir))
+	must(t, err)
+	eventually(t, "the directory rests", func() bool { return time.Since(changeTime(info)) >= settling })
+}
+
+func TestManyChangesInADirectoryAreItsListing(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		cfg := setup(t)
+		cfg.Delete = remove
+		write(t, cfg.Target, "d/only at the target", "x")
+		r, lists := reads(t, cfg)
+		changes := slices.Concat(many(t, cfg, "d", 100, 90), many(t, cfg, "d/e", 50, 50), entry("keep"))
+		out := ship(t, r, changes)
+		clean(t, out)
+		same(t, lists(), "/keep", "/d/", "/d/e/")
+		if out.Shipped != 141 || read(cfg.Target, "d/only at the target") != "x" {
+			t.Errorf("%+v", out)
+		}
+		for _, c := range changes {
+			if read(cfg.Target, c.Path) == "missing" {
+				t.Fatalf("%s is missing", c.Path)
+			}
+		}
+	}
+}
+
+func TestAListingThatWouldCostMoreIsNone(t *testing.T) {
+	cfg := setup(t)
+	r, lists := reads(t, cfg)
+	clean(t, ship(t, r, slices.Concat(many(t, cfg, "few of many", 3000, fewest), many(t, cfg, "few", fewest-1, fewest-1))))
+	if n := len(lists()); n != 2*fewest-1 {
+		t.Errorf("%d entries: %q", n, lists()[:3])
+	}
+}
+
+func TestNothingThatHasToWaitComesWithAListing(t *testing.T) {
+	for name, beside := range map[string]func(t *testing.T, file string){
+		"open": func(t *testing.T, file string) {
+			write(t, filepath.Dir(file), "beside", "a beginning")
+			opened(t, filepath.Dir(file), "beside")
+		},
+		"large": func(t *testing.T, file string) {
+			write(t, filepath.Dir(file), "beside", "x")
+			must(t, os.Truncate(file, maxLiveSize+1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := setup(t)
+			r, lists := reads(t, cfg)
+			changes := many(t, cfg, "d", 60, 60)
+			beside(t, filepath.Join(cfg.Source, "d", "beside"))
+			rests(t, cfg, "d")
+			clean(t, ship(t, r, changes))
+			if len(lists()) != 60 || read(cfg.Target, "d/beside") != "missing" {
+				t.Errorf("%d entries, and beside them %.20q", len(lists()), read(cfg.Target, "d/beside"))
+			}
+		})
+	}
+}
+
+func TestADirectoryThatIsBeingFilledIsNotListed(t *testing.T) {
+	cfg := setup(t)
+	r, lists := reads(t, cfg)
+	changes := many(t, cfg, "d", 60, 60)
+	write(t, cfg.Source, "d/just made", "x")
+	clean(t, ship(t, r, changes))
+	if len(lists()) != 60 && time.Since(changeTime(stat(t, cfg.Source, "d"))) < settling {
+		t.Errorf("%d entries", len(lists()))
+	}
+}
+
+func stat(t *testing.T, root, p string) os.FileInfo {
+	info, err := os.Stat(filepath.Join(root, p))
+	must(t, err)
+	return info
+}
+
+// A file that was made since the look may have gone with its directory half written.
+func TestWhatCameIntoAListingFollows(t *testing.T) {
+	cfg := setup(t)
+	r := open(t, cfg)
+	changes := many(t, cfg, "d", 60, 59)
+	out := fastsync.Outcome{}
+	s := sorter{r: r, lane: fastsync.Live, out: &out, begun: time.Now()}
+	must(t, s.sort(changes))
+	g := s.to[2*int(entries)]
+	if g.jobs[0].listed != "d" {
+		t.Fatal("it is not listed")
+	}
+	write(t, cfg.Source, "d/since", "x")
+	if got := r.beside(g, g.jobs, s.begun); len(got) != 1 || got[0].Path != "d/since" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestListsAreNotTooLong(t *testing.T) {
+	g := &group{}
+	for i := range maxEntries + 1 {
+		g.jobs = append(g.jobs, job{path: fmt.Sprint(i)})
+	}
+	for i := range 2 * maxEntries {
+		g.jobs = append(g.jobs, job{path: fmt.Sprint("d/", i), listed: "d"})
+	}
+	if parts := g.parts(); len(parts) != 2 || len(parts[0]) != maxEntries || len(parts[1]) != 1+2*maxEntries {
+		t.Errorf("%d parts", len(parts))
+	}
+}
