@@ -25,14 +25,16 @@ type haul struct {
 func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	q.looking.Lock()
 	defer q.looking.Unlock()
-	pipe := q.redis.Pipeline()
+	pipe := q.reads.Pipeline()
 	groups := pipe.XInfoGroups(ctx, q.keys.Events())
 	streams := pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: q.group, Consumer: consumer, Count: page, Block: block,
+		Group: q.group, Consumer: consumer, Count: page, Block: q.block,
 		Streams: []string{q.keys.Events(), after},
 	})
 	stream := pipe.XInfoStream(ctx, q.keys.Events())
+	q.reading.Store(true)
 	_, _ = pipe.Exec(ctx) // each command has its own error
+	q.reading.Store(false)
 	var got haul
 	switch err := streams.Err(); {
 	case errors.Is(err, redis.Nil):

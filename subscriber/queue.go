@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,8 +32,14 @@ var errNoGroup = errors.New("the consumer group is gone")
 // queue is the target's side of Redis: its group, failed paths and state.
 type queue struct {
 	redis redis.UniversalClient
+	reads redis.UniversalClient // for reads that wait for block
+	block time.Duration
 	keys  fastsync.Keys
 	group string
+
+	// What guard asks, in another goroutine than read and the loop.
+	reading atomic.Bool // a read waits in Redis, and not for the loop
+	acked   atomic.Bool // something was acknowledged since the last look
 
 	// looking is held from a look at the group's count to its correction, which
 	// would else take back what a read beside it has taken.
@@ -109,6 +116,9 @@ type delivery struct {
 // ack writes deliveries, then acknowledges: a crash in between repeats work
 // and loses none.
 func (q *queue) ack(ctx context.Context, ids []string, deliveries []delivery) error {
+	if len(ids) > 0 {
+		q.acked.Store(true)
+	}
 	for len(ids) > 0 || len(deliveries) > 0 {
 		pipe := q.redis.Pipeline()
 		n := min(len(deliveries), page)
@@ -139,6 +149,13 @@ func (q *queue) deliveryArgs(d delivery) *redis.XAddArgs {
 			"ok", ok, "took", strconv.FormatInt(d.took.Microseconds(), 10), "error", d.why,
 		},
 	}
+}
+
+// worked tells whether events wait for the loop to take them, or any were
+// acknowledged since the last look.
+func (q *queue) worked() bool {
+	acked := q.acked.Swap(false)
+	return !q.reading.Load() || acked
 }
 
 func (q *queue) fail(ctx context.Context, failed map[string]failedPath) error {

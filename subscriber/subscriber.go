@@ -37,7 +37,11 @@ type Syncer interface {
 
 // Config is what a Subscriber needs.
 type Config struct {
-	Redis  redis.UniversalClient
+	Redis redis.UniversalClient
+	// Reads is a client for the reads that wait in Redis for events. Run closes
+	// it, which alone ends them at once; its read timeout is to be longer than
+	// [ReadWait]. Nil means Redis, and reads that wait for a second at most.
+	Reads  redis.UniversalClient
 	Keys   fastsync.Keys
 	Target string
 	// Destination is shown in status.
@@ -79,7 +83,11 @@ func New(cfg Config) *Subscriber {
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	return &Subscriber{cfg: cfg, queue: &queue{redis: cfg.Redis, keys: cfg.Keys, group: cfg.Target}}
+	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, keys: cfg.Keys, group: cfg.Target}
+	if cfg.Reads != nil {
+		q.reads, q.block = cfg.Reads, ReadWait
+	}
+	return &Subscriber{cfg: cfg, queue: q}
 }
 
 // Run serves the target until ctx ends. A running batch may finish within the
@@ -92,6 +100,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	}
 	l.state = state
 	g, ctx := errgroup.WithContext(ctx)
+	if s.cfg.Reads != nil {
+		defer context.AfterFunc(ctx, func() { _ = s.cfg.Reads.Close() })()
+	}
 	g.Go(func() error { return s.read(ctx, l.entries, l.gaps) })
 	g.Go(func() error { return s.guard(ctx, l.gaps) })
 	g.Go(func() error { return s.restarts(ctx, state.RedisRun, l.runs) })
@@ -125,8 +136,9 @@ func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
 	}
 }
 
-// block is how long a read may wait in Redis: go-redis does not interrupt it.
-const block = time.Second
+// ReadWait is how long a read over [Config.Reads] may wait in Redis. go-redis does
+// not interrupt it, so that over a client that others use it is briefly.
+const ReadWait, briefly = 15 * time.Second, time.Second
 
 // read moves entries from the group to the loop: its own history first, then
 // what is new. The loop takes none while it has enough; the stream waits.
@@ -202,9 +214,13 @@ func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps cha
 	return kept
 }
 
-// guard looks for gaps that no read shows, and trims what every group has done.
+// guard looks for gaps that no read shows, as while the loop takes none, and
+// trims what every group has done. At rest there is nothing of either.
 func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
-	for pause(ctx, 10*time.Second) {
+	for pause(ctx, guardEvery) {
+		if !s.queue.worked() {
+			continue
+		}
 		if lost, err := s.queue.overtaken(ctx); err == nil && lost > 0 {
 			send(ctx, gaps, unread(lost))
 		}
@@ -215,19 +231,25 @@ func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
 	return nil
 }
 
+const guardEvery = 10 * time.Second
+
 // listen takes an operator's orders: "sweep ID", "dry-run ID", "release".
 func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
 	for ctx.Err() == nil {
 		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
-		for ctx.Err() == nil {
-			m, err := ps.ReceiveTimeout(ctx, time.Second)
+		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
+		for silent := 0; silent < 2; {
+			m, err := ps.ReceiveTimeout(ctx, ReadWait)
 			if msg, ok := m.(*redis.Message); ok {
 				send(ctx, orders, msg.Payload)
 			}
-			if err != nil && !isTimeout(err) {
+			if silent++; err == nil {
+				silent = 0
+			} else if !isTimeout(err) || ps.Ping(ctx) != nil {
 				break
 			}
 		}
+		closed()
 		_ = ps.Close()
 		pause(ctx, 200*time.Millisecond)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync/subscriber"
 )
 
 // redisLog routes go-redis's global log, of which nothing concerns an
@@ -25,6 +27,15 @@ func (l redisLog) Printf(_ context.Context, format string, v ...any) {
 
 // openRedis makes a client; it does not connect.
 func openRedis(address string) (redis.UniversalClient, error) {
+	return openClient(address, 5*time.Second)
+}
+
+// openReads makes one for a subscriber's reads, each of which may wait in Redis.
+func openReads(address string) (redis.UniversalClient, error) {
+	return openClient(address, subscriber.ReadWait+5*time.Second)
+}
+
+func openClient(address string, patience time.Duration) (redis.UniversalClient, error) {
 	opt, err := redis.ParseURL(address)
 	if err != nil { // its text may show the password
 		return nil, fmt.Errorf("--redis %s cannot be read as a URL; use redis://host:6379, rediss://host:6379 or unix:///path/to/redis.sock", redacted(address))
@@ -37,7 +48,7 @@ func openRedis(address string) (redis.UniversalClient, error) {
 		opt.Password = password
 	}
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = 3*time.Second, 5*time.Second, 5*time.Second
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = 3*time.Second, patience, 5*time.Second
 	return redis.NewClient(opt), nil
 }
 

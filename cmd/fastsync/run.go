@@ -225,19 +225,30 @@ func (s *service) serve(ctx context.Context, t target, r *rsyncer.Rsyncer) error
 	kept, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(kept) })
-	err := s.subscriber(t, r).Run(ctx)
+	sub, err := s.subscriber(t, r)
+	if err == nil {
+		err = sub.Run(ctx)
+	}
 	stop()
 	running.Wait()
 	return err
 }
 
-func (s *service) subscriber(t target, syncer subscriber.Syncer) *subscriber.Subscriber {
+func (s *service) subscriber(t target, syncer subscriber.Syncer) (*subscriber.Subscriber, error) {
+	url := s.cfg.Redis
+	if s.server != nil {
+		url = s.server.URL()
+	}
+	reads, err := openReads(url)
+	if err != nil {
+		return nil, err
+	}
 	every := s.every
 	if every == 0 {
 		every = -time.Second
 	}
 	return subscriber.New(subscriber.Config{
-		Redis: s.redis, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest,
+		Redis: s.redis, Reads: reads, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest,
 		Syncer: syncer, Delete: s.cfg.Delete, MaxDelete: s.cfg.MaxDelete, Durable: s.server != nil, SweepEvery: every, Log: s.log,
-	})
+	}), nil
 }

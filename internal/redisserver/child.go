@@ -28,6 +28,7 @@ func (s *Server) args() []string {
 		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
 		"--maxmemory-policy", "noeviction",
 		"--protected-mode", "yes",
+		"--hz", "1", // ten times a second it has nothing to do but wake up
 		"--daemonize", "no", "--supervised", "no",
 		// The command line stays as it is, so that a later fastsync knows the
 		// child by its state directory.
