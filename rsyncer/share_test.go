@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -158,13 +159,16 @@ func TestAConnectionThatHangs(t *testing.T) {
 			r, target, _ := overSSH(t, func(cfg *Config) { cfg.Stall = 12 * time.Second })
 			clean(t, shipBulk(t, r, entry("keep")))
 			write(t, r.cfg.Source, "a", "a")
+			before := ready(t, r, 2)
 			signal(t, syscall.SIGSTOP, masterOf(r, lane))
 			begun := time.Now()
 			out, err := r.Sync(context.Background(), lane, entry("a"))
 			if err != nil || len(out.Failed) > 0 || read(target, "a") != "a" || time.Since(begun) > r.cfg.Stall/2 {
 				t.Errorf("%+v, %v after %v", out, err, time.Since(begun))
 			}
-			ready(t, r, 2)
+			if after := ready(t, r, 2); lane == fastsync.Bulk && !slices.Equal(before, after) {
+				t.Errorf("%v became %v: those of the other lane were ended for it", before, after)
+			}
 		})
 	}
 }

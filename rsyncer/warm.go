@@ -121,6 +121,9 @@ func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) (next time.Time, mis
 			missing = append(missing, s)
 		}
 	}
+	if p.policy.failures >= hopeless && len(missing) > 1 {
+		missing = missing[:1] // one to see whether it is any use
+	}
 	return next, missing
 }
 
@@ -162,7 +165,10 @@ func (p *pool) weed(s spec, now time.Time, waiting *sync.WaitGroup) (next time.T
 	for _, proc := range p.idle[s] {
 		switch {
 		case !proc.alive():
-		case len(kept) >= most || !now.Before(proc.until) || !p.r.inRoot(proc.pid):
+		case len(kept) >= most || !now.Before(proc.until):
+			waiting.Go(proc.release)
+		case !p.r.inRoot(proc.pid):
+			p.policy.failed(now, p.policy.limits) // the next may be no better
 			waiting.Go(proc.release)
 		default:
 			kept = append(kept, proc)

@@ -152,7 +152,8 @@ func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
 		t.Error("one of another root is taken")
 	}
 	var gone sync.WaitGroup
-	if _, missing := r.pool.tend(time.Now(), &gone); len(missing) != 2 {
+	r.pool.tend(time.Now(), &gone)
+	if _, missing := r.pool.tend(time.Now().Add(r.limits.first), &gone); len(missing) != 2 {
 		t.Errorf("%d are to be started", len(missing))
 	}
 	gone.Wait()
@@ -257,4 +258,33 @@ func TestDeletionsDoNotFillThePool(t *testing.T) {
 			t.Errorf("%+v is kept ready", s)
 		}
 	}
+}
+
+// Where no directory can be told, none is used, and few are started for nothing.
+func TestOnesThatAreNeverInTheRoot(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	cfg.Warm = 2
+	log := t.TempDir()
+	cfg.RsyncPath = script(t, `echo >> `+log+`/started; cd /; rsync "$@"`)
+	r := open(t, cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	r.Run(ctx)
+	if n := len(read(log, "started")); n < 1 || n > 6 {
+		t.Errorf("%d were started in 2 s", n)
+	}
+}
+
+func TestPullsAreServedToo(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	source := cfg.Source
+	cfg.Rsh, cfg.Source, cfg.Warm = sshServer(t), "127.0.0.1:"+source, 1
+	gate := watched(t, &cfg)
+	r := open(t, cfg)
+	running(t, r)
+	eventually(t, "it has a connection to wait in", func() bool { return masterOf(r, fastsync.Live) != 0 && len(waiting(r)) == 1 })
+	gate.shut(t)
+	arrives(t, r, source, cfg.Target, "a")
 }
