@@ -3,7 +3,6 @@ package rsyncer
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -98,7 +97,7 @@ func TestKilledOnes(t *testing.T) { // fact 16
 		batch.Go(func() {
 			write(t, cfg.Source, "killed once taken", "x")
 			begun := time.Now()
-			out := ship(t, r, entry("killed once taken"))
+			out := whole(t, r, fastsync.Live, "killed once taken")
 			clean(t, out)
 			if !out.Cut {
 				t.Error("what it left at the target is not to be tidied")
@@ -156,6 +155,7 @@ func TestTheOldAreReplaced(t *testing.T) {
 }
 
 func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	target := cfg.Target
 	cfg.Rsh, cfg.Target, cfg.Warm = sshServer(t), "127.0.0.1:"+target, 2
@@ -163,7 +163,7 @@ func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
 	r.limits.idle = 3 * time.Second
 	running(t, r)
 	ready(t, r, 2)
-	none := func() bool { return inReserve(r) == 0 && len(processes(os.Getpid())) == 1 } // the sshd
+	none := func() bool { return inReserve(r) == 0 && r.shares[fastsync.Live].in(idle) }
 	eventually(t, "none is kept, nor the connection", none)
 	arrives(t, r, cfg.Source, target, "after a night")
 	eventually(t, "the next is kept ready", func() bool { return inReserve(r) == 2 && masterOf(r, fastsync.Live) != 0 })
