@@ -15,8 +15,8 @@ const (
 	tries = 4
 	// shortly is the first pause between two of them.
 	shortly = 200 * time.Millisecond
-	// sooner divides the stall time for an rsync that was kept ready: its
-	// connection may be dead where no side could tell, as behind a firewall.
+	// sooner divides the stall time before the first line of an rsync that was kept
+	// ready: its connection may be dead where no side could tell, as behind a firewall.
 	sooner = 4
 )
 
@@ -76,15 +76,15 @@ func (r *Rsyncer) cold(ctx context.Context, args []string, stdin []byte, found f
 func (r *Rsyncer) again(ctx context.Context, try int, args []string, res result, m *made) bool {
 	busy, had := turnedAway(res.notes), 0
 	m.known = m.known || limited(res.notes)
-	if m.known || !busy || try > 1 {
+	chance := try == 1 && !m.known && (busy || overShare(args)) // the next may do as it is
+	if !chance {
 		had = r.pool.makeRoom(ctx)
 		m.room, m.had = true, max(m.had, had)
 	}
 	if busy { // a server knows only a moment later that a client has gone
 		rest(ctx, shortly<<(try-1)+rand.N(shortly))
-		return true
 	}
-	return had > 0 || try == 1 && overShare(args)
+	return busy || chance || had > 0
 }
 
 func rest(ctx context.Context, pause time.Duration) {

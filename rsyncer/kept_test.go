@@ -99,10 +99,25 @@ func inReserve(r *Rsyncer) (n int) {
 func arrives(t testing.TB, r *Rsyncer, source, target, name string) {
 	t.Helper()
 	write(t, source, name, name)
-	clean(t, ship(t, r, entry(name)))
+	clean(t, whole(t, r, fastsync.Live, name))
 	if read(target, name) != name {
 		t.Fatalf("%s did not arrive", name)
 	}
+}
+
+// whole ships a file of now. Another test's child may have it open for writing for
+// a moment, between its fork and its exec.
+func whole(t testing.TB, r *Rsyncer, lane fastsync.Lane, name string) (out fastsync.Outcome) {
+	t.Helper()
+	eventually(t, name+" is whole", func() bool {
+		var err error
+		out, err = r.Sync(context.Background(), lane, entry(name))
+		if err != nil {
+			t.Error(err)
+		}
+		return len(out.Again) == 0
+	})
+	return out
 }
 
 func signal(t testing.TB, sig syscall.Signal, pids ...int) {

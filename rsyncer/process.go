@@ -164,14 +164,15 @@ func (p *process) alive() bool {
 }
 
 // feed gives it the list, hands on each item, and waits for its end, but not
-// for longer than stall without progress.
-func (p *process) feed(ctx context.Context, list []byte, found func(item), stall time.Duration) result {
+// without progress for longer than the stall time, or than first before its first
+// line: after that it may be sending what it has read long ago.
+func (p *process) feed(ctx context.Context, list []byte, found func(item), first time.Duration) result {
 	p.found.Store(&found)
 	unlink := context.AfterFunc(ctx, func() { p.kill(context.Cause(ctx)) })
 	defer unlink()
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	helpers.Go(func() { p.watch(stall) })
+	helpers.Go(func() { p.watch(first) })
 	helpers.Go(func() {
 		_, _ = p.stdin.Write(list) // one that ends before says why by itself
 		_ = p.stdin.Close()
@@ -199,8 +200,8 @@ func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found fu
 
 // watch ends it when nothing moved for the stall time. What rsync wrote is no
 // sign of life, since keepalives fill a socket's buffer; what it read is.
-func (p *process) watch(stall time.Duration) {
-	tick := time.NewTicker(min(time.Second, stall/4+1))
+func (p *process) watch(first time.Duration) {
+	tick := time.NewTicker(min(time.Second, first/4+1))
 	defer tick.Stop()
 	moved, last := time.Now(), int64(-1)
 	for {
@@ -213,7 +214,11 @@ func (p *process) watch(stall time.Duration) {
 		if now := p.lines.Load() + read; !ok || now != last { // unreadable: rsync's own timeout is what is left
 			moved, last = time.Now(), now
 		}
-		if time.Since(moved) >= stall {
+		limit := p.r.cfg.Stall
+		if p.lines.Load() == 0 {
+			limit = first
+		}
+		if time.Since(moved) >= limit {
 			p.kill(errStalled)
 			return
 		}

@@ -57,6 +57,23 @@ func TestStalledPeer(t *testing.T) { // facts 3, 4
 	ended(t, pid)
 }
 
+// What was read at once may take long to send: it is only before its first line
+// that an rsync which was kept ready has less time.
+func TestNoHasteOnceItShips(t *testing.T) {
+	for first, want := range map[string]error{"": errStalled, "echo '" + format + ">f+++++++++ keep';": nil} {
+		cfg := setup(t)
+		cfg.Stall, cfg.RsyncPath = 10*time.Second, script(t, first+` sleep 1`)
+		p, err := open(t, cfg).start(nil, nil)
+		must(t, err)
+		if first != "" {
+			eventually(t, "its first line", func() bool { return p.lines.Load() > 0 })
+		}
+		if res := p.feed(context.Background(), nil, func(item) {}, 100*time.Millisecond); !errors.Is(res.err, want) {
+			t.Errorf("%q: %+v", first, res)
+		}
+	}
+}
+
 func TestCancelEndsEverything(t *testing.T) {
 	cfg := setup(t)
 	dir := t.TempDir()

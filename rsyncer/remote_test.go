@@ -90,6 +90,7 @@ func daemonServer(t testing.TB, folder string, more ...string) string {
 // remotes gives each test a configuration for push or pull by ssh and daemon.
 func remotes(t *testing.T, pull bool, test func(*testing.T, Config, string, string)) {
 	t.Run("ssh", func(t *testing.T) {
+		t.Parallel()
 		cfg := setup(t)
 		cfg.Delete, cfg.Rsh = true, sshServer(t)
 		source, target := cfg.Source, cfg.Target
@@ -101,6 +102,7 @@ func remotes(t *testing.T, pull bool, test func(*testing.T, Config, string, stri
 		test(t, cfg, source, target)
 	})
 	t.Run("daemon", func(t *testing.T) {
+		t.Parallel()
 		cfg := setup(t)
 		cfg.Delete = true
 		source, target := cfg.Source, cfg.Target

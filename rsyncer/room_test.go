@@ -21,7 +21,7 @@ func everything(t *testing.T, r *Rsyncer, target string) {
 		arrives(t, r, r.cfg.Source, target, "live"+name)
 		write(t, r.cfg.Source, "bulk"+name, name)
 		same(t, compare(t, r, entry("bulk"+name)), "bulk"+name+" entry")
-		clean(t, shipBulk(t, r, entry("bulk"+name)))
+		clean(t, whole(t, r, fastsync.Bulk, "bulk"+name))
 		if read(target, "bulk"+name) != name {
 			t.Error("bulk did not arrive")
 		}
@@ -38,8 +38,8 @@ func together(t *testing.T, r *Rsyncer, target string) {
 		name := fmt.Sprint("together", i)
 		write(t, r.cfg.Source, name, name)
 		batches.Go(func() {
-			if out, err := r.Sync(context.Background(), lane, entry(name)); err != nil || out.Shipped != 1 || read(target, name) != name {
-				t.Errorf("%s: %+v, %v", lane, out, err)
+			if out := whole(t, r, lane, name); out.Shipped != 1 || read(target, name) != name {
+				t.Errorf("%s: %+v", lane, out)
 			}
 		})
 	}

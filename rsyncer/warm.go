@@ -155,6 +155,9 @@ func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
 			missing = append(missing, s)
 		}
 	}
+	if p.policy.failures >= hopeless && len(missing) > 1 {
+		missing = missing[:1] // one to see whether it is any use
+	}
 	return next, missing
 }
 
@@ -196,7 +199,10 @@ func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 	for _, proc := range p.idle[s] {
 		switch {
 		case !proc.alive():
-		case len(kept) >= most || !now.Before(proc.until) || !p.r.inRoot(proc.pid):
+		case len(kept) >= most || !now.Before(proc.until):
+			p.waiting.Go(proc.release)
+		case !p.r.inRoot(proc.pid):
+			p.policy.failed(now, p.policy.limits) // the next may be no better
 			p.waiting.Go(proc.release)
 		default:
 			kept = append(kept, proc)

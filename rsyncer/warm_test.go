@@ -3,7 +3,6 @@ package rsyncer
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -98,7 +97,7 @@ func TestKilledOnes(t *testing.T) { // fact 16
 		batch.Go(func() {
 			write(t, cfg.Source, "killed once taken", "x")
 			begun := time.Now()
-			out := ship(t, r, entry("killed once taken"))
+			out := whole(t, r, fastsync.Live, "killed once taken")
 			clean(t, out)
 			if !out.Cut {
 				t.Error("what it left at the target is not to be tidied")
@@ -117,72 +116,28 @@ func TestKilledOnes(t *testing.T) { // fact 16
 	})
 }
 
-// It ships nothing from the directory that it was started in, if that is not the root's any more.
-func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
-	t.Parallel()
-	cfg := setup(t)
-	cfg.Warm, cfg.Delete = 2, true
-	write(t, cfg.Source, "more", "more")
-	r := open(t, cfg)
-	stop := running(t, r)
-	ready(t, r, 2)
-	clean(t, ship(t, r, entry("keep", "more")))
-	must(t, os.Rename(cfg.Source, cfg.Source+".old"))
-	write(t, cfg.Source, "keep", "another")
-	if _, err := r.Sync(context.Background(), fastsync.Live, entry("keep")); err == nil || read(cfg.Target, "keep") != "keep" {
-		t.Errorf("%q arrived: %v", read(cfg.Target, "keep"), err)
-	}
-	stop() // none waits, but those whose directory is another
-	another := cfg
-	another.Warm = 1
-	other := open(t, another)
-	proc, err := other.prestart(other.everyday(), nil)
-	must(t, err)
-	eventually(t, "it is in the other root", func() bool {
-		at, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", proc.pid))
-		return err == nil && os.SameFile(at, other.root)
-	})
-	must(t, os.RemoveAll(cfg.Source))
-	must(t, os.Rename(cfg.Source+".old", cfg.Source))
-	r.pool.begin(time.Now())
-	r.pool.mu.Lock()
-	r.pool.idle[r.everyday()] = []*process{proc}
-	r.pool.mu.Unlock()
-	if r.pool.take(r.everyday()) != nil {
-		t.Error("one of another root is taken")
-	}
-	if _, missing := r.pool.tend(time.Now()); len(missing) != 2 {
-		t.Errorf("%d are to be started", len(missing))
-	}
-	r.pool.waiting.Wait()
-	if proc.alive() {
-		t.Error("it still waits")
-	}
-}
-
-func TestNoneIsStartedWhileTheRootIsAway(t *testing.T) {
+func TestTheEndOfRunEndsThoseThatWait(t *testing.T) {
 	t.Parallel()
 	cfg := setup(t)
 	cfg.Warm = 2
-	gate := watched(t, &cfg)
 	r := open(t, cfg)
-	running(t, r)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); r.Run(ctx) }()
 	pids := ready(t, r, 2)
-	must(t, os.Rename(cfg.Source, cfg.Source+".old"))
-	must(t, os.Mkdir(cfg.Source, 0o755))
-	signal(t, syscall.SIGKILL, pids...)
-	eventually(t, "it has tried again", func() bool {
-		r.pool.mu.Lock()
-		defer r.pool.mu.Unlock()
-		return r.pool.policy.failures > 1
+	cancel()
+	defer signal(t, syscall.SIGKILL, pids...)
+	eventually(t, "it ends", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
 	})
-	if n := gate.started(); n != 2 {
-		t.Errorf("%d were started", n)
+	if r.pool.take(r.everyday()) != nil {
+		t.Error("there is still one to take")
 	}
-	must(t, os.Remove(cfg.Source))
-	must(t, os.Rename(cfg.Source+".old", cfg.Source))
-	arrives(t, r, cfg.Source, cfg.Target, "back")
-	ready(t, r, 2)
 }
 
 func TestTheOldAreReplaced(t *testing.T) {
@@ -200,6 +155,7 @@ func TestTheOldAreReplaced(t *testing.T) {
 }
 
 func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
+	t.Parallel()
 	cfg := setup(t)
 	target := cfg.Target
 	cfg.Rsh, cfg.Target, cfg.Warm = sshServer(t), "127.0.0.1:"+target, 2
@@ -207,7 +163,7 @@ func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
 	r.limits.idle = 3 * time.Second
 	running(t, r)
 	ready(t, r, 2)
-	none := func() bool { return inReserve(r) == 0 && len(processes(os.Getpid())) == 1 } // the sshd
+	none := func() bool { return inReserve(r) == 0 && r.shares[fastsync.Live].in(idle) }
 	eventually(t, "none is kept, nor the connection", none)
 	arrives(t, r, cfg.Source, target, "after a night")
 	eventually(t, "the next is kept ready", func() bool { return inReserve(r) == 2 && masterOf(r, fastsync.Live) != 0 })
@@ -222,7 +178,6 @@ func TestWarm0StartsNothing(t *testing.T) {
 	cfg.Rsh, cfg.Target = sshServer(t), "127.0.0.1:"+target
 	gate := watched(t, &cfg)
 	r := open(t, cfg)
-	r.Run(context.Background()) // returns at once
 	running(t, r)
 	arrives(t, r, cfg.Source, target, "a")
 	clean(t, shipBulk(t, r, entry("a")))
@@ -254,6 +209,32 @@ func TestDeletionsDoNotFillThePool(t *testing.T) {
 	for s := range r.pool.policy.used {
 		if s.limit != r.cfg.MaxDelete {
 			t.Errorf("%+v is kept ready", s)
+		}
+	}
+}
+
+func TestPullsAreServedToo(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	source := cfg.Source
+	cfg.Rsh, cfg.Source, cfg.Warm = sshServer(t), "127.0.0.1:"+source, 1
+	gate := watched(t, &cfg)
+	r := open(t, cfg)
+	running(t, r)
+	eventually(t, "it has a connection to wait in", func() bool { return masterOf(r, fastsync.Live) != 0 && len(waiting(r)) == 1 })
+	gate.shut(t)
+	arrives(t, r, source, cfg.Target, "a")
+}
+
+func TestOneIsStartedToSeeWhetherItIsAnyUse(t *testing.T) {
+	cfg := setup(t)
+	cfg.Warm = 2
+	r := open(t, cfg)
+	for failures, want := range []int{2, 2, 1, 1} {
+		r.pool.begin(time.Now())
+		r.pool.policy.failures = failures
+		if _, missing := r.pool.tend(time.Now()); len(missing) != want {
+			t.Errorf("%d are to be started after %d failures", len(missing), failures)
 		}
 	}
 }
