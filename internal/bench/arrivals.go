@@ -190,7 +190,7 @@ func (a *arrivals) watch(dir string) error {
 	full := filepath.Join(a.root, dir)
 	wd, err := unix.InotifyAddWatch(a.fd, full, arrivalMask)
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", full, err)
+		return fmt.Errorf("watch %s: %w", full, explained(err))
 	}
 	a.dirs[int32(wd)] = dir
 	f, err := os.Open(full)
@@ -213,6 +213,14 @@ func (a *arrivals) watch(dir string) error {
 			return nil
 		}
 	}
+}
+
+// explained says what the kernel means by "no space left on device".
+func explained(err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("no inotify watches are left for this user: raise sysctl fs.inotify.max_user_watches or end other watchers (%w)", err)
+	}
+	return err
 }
 
 // settle takes an expected file that has its size.

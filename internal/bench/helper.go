@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	notify "github.com/fsnotify/fsnotify"
@@ -42,11 +41,8 @@ func help(what, root string) error {
 	default:
 		err = fmt.Errorf("no helper %q", what)
 	}
-	if errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("%w: the kernel has no watches left for this user; raise sysctl fs.inotify.max_user_watches or end other watchers", err)
-	}
 	if err != nil {
-		return err
+		return explained(err)
 	}
 	fmt.Println(time.Since(begun))
 	_, err = io.Copy(io.Discard, os.Stdin)

@@ -135,18 +135,20 @@ func bench(ctx context.Context, o options) error {
 		}
 		r.tables = append(r.tables, tables...)
 	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	r.machine = describe(ctx)
 	for _, line := range r.machine {
 		fmt.Println(line)
 	}
-	if o.markdown != "" && ctx.Err() == nil {
+	if o.markdown != "" {
 		faults = append(faults, r.markdown(o.markdown))
 	}
-	faults = append(faults, ctx.Err())
 	return errors.Join(faults...)
 }
 
-// within gives a scenario a folder for its own, and an end.
+// within gives a scenario an end.
 func (w *world) within(ctx context.Context, s scenario) ([]table, error) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
