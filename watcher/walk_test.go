@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"github.com/fastsync/fastsync"
 )
@@ -218,6 +221,45 @@ func TestRootMovedAndBackAtOnce(t *testing.T) {
 	r.waitFor(t, "g", fastsync.Entry)
 }
 
+// A directory that was met before its parent goes with it all the same.
+func TestWalkOfAParentAfterItsChild(t *testing.T) {
+	l := idle(t)
+	dir := l.w.abs("a/x")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.enter("a/x")
+	l.enter("a")
+	l.tree.forget("a")
+	if l.tree.knows("a/x") {
+		t.Error("a/x is left when a is forgotten")
+	}
+}
+
+// What a walk has still to do below a directory that lost its name is not done:
+// a link may have taken that, and lead out of the root.
+func TestWalkBelowAForgottenDirectory(t *testing.T) {
+	l := idle(t)
+	if err := os.MkdirAll(l.w.abs("a/x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.tree.walks = []*walk{{dir: "b", todo: []string{l.w.abs("a/x")}}}
+	l.step()
+	if l.tree.knows("a/x") {
+		t.Error("a/x is watched below a that is not")
+	}
+}
+
+// A walk must not publish what it finds gone with the whole root.
+func TestWalkEndsWithTheRoot(t *testing.T) {
+	l := idle(t)
+	l.tree.walks = []*walk{{dir: "d"}}
+	l.lost(os.ErrNotExist)
+	if len(l.tree.walks) > 0 {
+		t.Error("the walk of d goes on and publishes d as gone")
+	}
+}
+
 // idle makes a loop whose root is watched and that nobody runs.
 func idle(t *testing.T) *loop {
 	t.Helper()
@@ -228,6 +270,10 @@ func idle(t *testing.T) *loop {
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
 	l := newLoop(w, &running)
+	if l.tree.kernel, err = fsnotify.NewWatcher(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.tree.kernel.Close() })
 	l.good, l.heard, w.caught = time.Now(), time.Now(), true
 	if l.root, err = os.Lstat(w.cfg.Root); err != nil {
 		t.Fatal(err)
@@ -324,4 +370,21 @@ func TestStatusOfALoopThatIsStuck(t *testing.T) {
 	}
 	close(free)
 	r.waitFor(t, "f", fastsync.Entry)
+}
+
+func TestStatusAfterRun(t *testing.T) {
+	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	w.Status()
+	if took := time.Since(began); took >= patient {
+		t.Errorf("it waited %v for a loop that has ended", took)
+	}
 }
