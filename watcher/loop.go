@@ -120,12 +120,8 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 		case r := <-l.rewalked:
 			l.merge(r)
 			l.heard = time.Now()
-		case answer := <-l.w.asked:
-			l.listened(time.Now())
-			if events != nil {
-				l.checkRoot()
-			}
-			answer <- l.report()
+		case reply := <-l.w.asked:
+			reply <- l.answer(events != nil)
 		case <-l.rewalks.C:
 			l.rewalks.set = false
 			l.rewalk(ctx)

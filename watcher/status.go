@@ -2,8 +2,8 @@ package watcher
 
 import "time"
 
-// answer is how long Status waits for a loop that is busy with a slow disk.
-const answer = time.Second
+// patient is how long Status waits for a loop that is busy with a slow disk.
+const patient = time.Second
 
 // Status returns the present state; of a loop that is stuck or has ended, the
 // last one known.
@@ -15,7 +15,7 @@ func (w *Watcher) Status() Status {
 		case w.asked <- reply:
 			return <-reply
 		case <-w.ended:
-		case <-time.After(answer):
+		case <-time.After(patient):
 		}
 	default:
 	}
@@ -31,6 +31,15 @@ func (l *loop) listened(now time.Time) {
 	if now.Sub(l.heard) >= tick {
 		l.good, l.heard = l.heard, now
 	}
+}
+
+// answer tells how things are now.
+func (l *loop) answer(watching bool) Status {
+	l.listened(time.Now())
+	if watching {
+		l.checkRoot()
+	}
+	return l.report()
 }
 
 // report renews what Status returns.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -218,110 +217,41 @@ func TestRootMovedAndBackAtOnce(t *testing.T) {
 	r.waitFor(t, "g", fastsync.Entry)
 }
 
-// idle makes a loop whose root is watched and that nobody runs.
-func idle(t *testing.T) *loop {
-	t.Helper()
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
+// A directory that was met before its parent goes with it all the same.
+func TestWalkOfAParentAfterItsChild(t *testing.T) {
+	l := idle(t)
+	dir := l.w.abs("a/x")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var running sync.WaitGroup
-	t.Cleanup(running.Wait)
-	l := newLoop(w, &running)
-	l.good, l.heard, w.caught = time.Now(), time.Now(), true
-	if l.root, err = os.Lstat(w.cfg.Root); err != nil {
+	l.enter("a/x")
+	l.enter("a")
+	l.tree.forget("a")
+	if l.tree.knows("a/x") {
+		t.Error("a/x is left when a is forgotten")
+	}
+}
+
+// What a walk has still to do below a directory that lost its name is not done:
+// a link may have taken that, and lead out of the root.
+func TestWalkBelowAForgottenDirectory(t *testing.T) {
+	l := idle(t)
+	if err := os.MkdirAll(l.w.abs("a/x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return l
+	l.tree.walks = []*walk{{dir: "b", todo: []string{l.w.abs("a/x")}}}
+	l.step()
+	if l.tree.knows("a/x") {
+		t.Error("a/x is watched below a that is not")
+	}
 }
 
-// What is below a walk is not known yet: neither a catch-up nor the checkpoint
-// may be ahead of it.
-func TestCatchUpAndCheckpointWaitForWalks(t *testing.T) {
+// A walk must not publish what it finds gone with the whole root.
+func TestWalkEndsWithTheRoot(t *testing.T) {
 	l := idle(t)
-	began := time.Now().Add(-time.Hour)
-	l.tree.walks = []*walk{{began: began}}
-	l.demand(time.Now())
-	l.tick(t.Context(), time.Now(), true)
-	if l.catching {
-		t.Error("a catch-up begins before everything is watched")
+	l.tree.walks = []*walk{{dir: "d"}}
+	l.lost(os.ErrNotExist)
+	if len(l.tree.walks) > 0 {
+		t.Error("the walk of d goes on and publishes d as gone")
 	}
-	if at := l.report().Checkpoint; at.After(began) {
-		t.Errorf("checkpoint %v, want one before %v", at, began)
-	}
-	l.tree.walks = nil
-	l.tick(t.Context(), time.Now(), true)
-	if !l.catching {
-		t.Error("no catch-up begins when everything is watched")
-	}
-}
-
-// An overflow that ends a walk looks for what the walk had to publish.
-func TestOverflowDuringAWalkLooksBackToItsBeginning(t *testing.T) {
-	l := idle(t)
-	began := time.Now().Add(-time.Hour)
-	l.tree.walks = []*walk{{began: began, dir: "d"}}
-	l.overflowed()
-	if l.again == nil || l.again.After(began) {
-		t.Errorf("it looks since %v, want before %v", l.again, began)
-	}
-}
-
-func TestNoAlarmAtRest(t *testing.T) {
-	for name, wait := range map[string]func(*loop){
-		"":             func(*loop) {},
-		"catch-up":     func(l *loop) { l.demand(time.Now()) },
-		"missed file":  func(l *loop) { l.miss(time.Now()) },
-		"linked file":  func(l *loop) { l.linked = time.Now() },
-		"root gone":    func(l *loop) { l.root = nil },
-		"bare":         func(l *loop) { l.tree.bare["d"] = newSnapshot() },
-		"both of them": func(l *loop) { l.root, l.tree.bare["d"] = nil, newSnapshot() },
-	} {
-		l := idle(t)
-		wait(l)
-		l.arm(true)
-		if l.soon.set != (name != "" && name != "bare") || l.rewalks.set != strings.HasPrefix(name, "b") {
-			t.Errorf("%q: alarms %v, %v", name, l.soon.set, l.rewalks.set)
-		}
-	}
-}
-
-func TestSilenceMovesTheCheckpointWhenAsked(t *testing.T) {
-	l := idle(t)
-	heard := time.Now().Add(-time.Minute)
-	l.heard, l.good = heard, heard.Add(-time.Minute)
-	l.listened(heard.Add(tick - 1))
-	if !l.good.Before(heard) {
-		t.Error("it counts as silence before a tick is over")
-	}
-	l.listened(heard.Add(tick))
-	if !l.good.Equal(heard) {
-		t.Errorf("good %v, want %v, when the silence began", l.good, heard)
-	}
-	r := start(t, t.TempDir(), nil)
-	r.must(r.CatchUp(t.Context(), time.Now()))
-	first := r.Status().Checkpoint
-	eventually(t, "a later checkpoint", func() bool { return r.Status().Checkpoint.After(first) })
-}
-
-// Who asks is not held up by a disk that hangs.
-func TestStatusOfALoopThatIsStuck(t *testing.T) {
-	stuck, free := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	r := start(t, t.TempDir(), func(w *Watcher) {
-		w.cfg.Excluded = func(p string, _ bool) bool {
-			if p == "f" {
-				once.Do(func() { close(stuck); <-free })
-			}
-			return false
-		}
-	})
-	before := r.Status()
-	r.write("f")
-	<-stuck
-	if got := r.Status(); got.Watched != before.Watched {
-		t.Errorf("status %+v, want %+v", got, before)
-	}
-	close(free)
-	r.waitFor(t, "f", fastsync.Entry)
 }

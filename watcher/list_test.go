@@ -1,0 +1,69 @@
+package watcher
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync"
+)
+
+func TestLister(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]uint8{"d": unix.DT_DIR, "l": unix.DT_LNK, "f": unix.DT_REG, "p": unix.DT_FIFO}
+	if err := errorsFirst(os.Mkdir(filepath.Join(dir, "d"), 0o700), os.Symlink("d", filepath.Join(dir, "l")),
+		os.WriteFile(filepath.Join(dir, "f"), nil, 0o600), unix.Mkfifo(filepath.Join(dir, "p"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 { // more than one buffer of it
+		name := strings.Repeat("n", 200) + strconv.Itoa(i)
+		want[name] = unix.DT_REG
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var l lister
+	got, asked := map[string]uint8{}, map[string]uint8{}
+	if err := l.each(dir, func(fd int, name []byte, kind uint8) bool {
+		got[string(name)], asked[string(name)] = kind, kindOf(fd, string(name))
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(got, want) || !maps.Equal(asked, want) {
+		t.Errorf("listed %v\nasked %v\nwant %v", got, asked, want)
+	}
+}
+
+// A catch-up looks into nothing that is left out, and follows no link.
+func TestCatchUpKeepsOutOfWhatIsExcluded(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	if err := errorsFirst(os.MkdirAll(filepath.Join(root, "cache/deep"), 0o700), os.Mkdir(filepath.Join(outside, "secret"), 0o700),
+		os.Symlink(outside, filepath.Join(root, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	f := newFake()
+	w, err := New(Config{Root: root, Publisher: f, Mode: Off, Excluded: func(p string, _ bool) bool {
+		if strings.Contains(p, "/") {
+			t.Errorf("it looked at %s", p)
+		}
+		return p == "cache"
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, since := range []time.Time{{}, time.Now().Add(-time.Hour)} {
+		if err := w.CatchUp(t.Context(), since); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.count("cache") != 0 || count(f.events, "link", fastsync.Entry) != 1 || count(f.events, ".", "") != 2 {
+		t.Errorf("published %v", f.events)
+	}
+}
