@@ -68,7 +68,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 	}
 	var out fastsync.Outcome
 	to := sorter{r: r, lane: fastsync.Bulk, remove: true, whole: true, out: &out}
-	if err := to.sort(changes); err != nil {
+	if _, err := to.sort(changes); err != nil {
 		return err
 	}
 	for _, f := range out.Failed {

@@ -34,7 +34,7 @@ func FuzzGate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p, scope string) {
 		var out fastsync.Outcome
 		to := sorter{r: r, lane: fastsync.Bulk, remove: true, out: &out, begun: time.Now()}
-		err := to.sort([]fastsync.Change{{Path: p, Scope: fastsync.Scope(scope)}})
+		_, err := to.sort([]fastsync.Change{{Path: p, Scope: fastsync.Scope(scope)}})
 		must(t, err)
 		for _, g := range to.to {
 			for i := 0; g != nil && i < len(g.jobs); i++ {

@@ -123,7 +123,8 @@ func TestWhatCameIntoAListingFollows(t *testing.T) {
 	changes := many(t, cfg, "d", 60, 59)
 	out := fastsync.Outcome{}
 	s := sorter{r: r, lane: fastsync.Live, out: &out, begun: time.Now()}
-	must(t, s.sort(changes))
+	_, err := s.sort(changes)
+	must(t, err)
 	g := s.to[2*int(entries)]
 	if g.jobs[0].listed != "d" {
 		t.Fatal("it is not listed")
@@ -144,5 +145,39 @@ func TestListsAreNotTooLong(t *testing.T) {
 	}
 	if parts := g.parts(); len(parts) != 2 || len(parts[0]) != maxEntries || len(parts[1]) != 1+2*maxEntries {
 		t.Errorf("%d parts", len(parts))
+	}
+}
+
+// However much a batch's trees hold, only so many files are kept in mind at a
+// time, and deletions still come last.
+func TestABatchOfManyTreesShipsInRuns(t *testing.T) {
+	cfg := setup(t)
+	cfg.Delete = true
+	file := filepath.Join(t.TempDir(), "runs")
+	cfg.RsyncPath = script(t, `case "$*" in *--delete-missing-args*) echo deletes;; *) echo ships;; esac >> `+file+`; exec `+need(t, "rsync")+` "$@"`)
+	write(t, cfg.Target, "moved", "x")
+	changes := entry("moved")
+	for d := range maxJobs/900 + 1 {
+		for i := range 900 {
+			write(t, cfg.Source, fmt.Sprintf("%d/%d", d, i), "")
+		}
+		changes = append(changes, scoped(fmt.Sprint(d), fastsync.Tree)...)
+	}
+	out, err := open(t, cfg).Sync(t.Context(), fastsync.Live, changes)
+	must(t, err)
+	clean(t, out)
+	text, err := os.ReadFile(file)
+	must(t, err)
+	runs := strings.Fields(string(text))
+	if i := slices.Index(runs, "deletes"); i < 2 {
+		t.Errorf("%q", runs)
+	}
+	for d := range maxJobs/900 + 1 {
+		if list, _ := os.ReadDir(filepath.Join(cfg.Target, fmt.Sprint(d))); len(list) != 900 {
+			t.Errorf("%d of 900 files in %d", len(list), d)
+		}
+	}
+	if read(cfg.Target, "moved") != "missing" {
+		t.Error("what is gone is still there")
 	}
 }

@@ -13,10 +13,10 @@ import (
 type job struct {
 	path    string
 	changes []fastsync.Change
-	before  os.FileInfo // of an entry that is a regular file, else nil
-	dir     bool        // as the gate saw it
-	alone   bool        // nothing below it, also in a run of listings or trees
-	listed  string      // its directory, if that is in the list instead
+	before  *mark  // of an entry that is a regular file, else nil
+	dir     bool   // as the gate saw it
+	alone   bool   // nothing below it, also in a run of listings or trees
+	listed  string // its directory, if that is in the list instead
 }
 
 // group is a list of jobs for runs of one kind.
@@ -42,15 +42,7 @@ func (g *groups) add(k kind, p string, c fastsync.Change, info os.FileInfo) *gro
 	if g[slot] == nil {
 		g[slot] = &group{kind: k, released: c.Released, at: map[string]int{}, recent: map[string]time.Time{}}
 	}
-	j := job{path: p, changes: []fastsync.Change{c}}
-	switch {
-	case info == nil:
-	case info.IsDir():
-		j.dir = true
-	case info.Mode().IsRegular():
-		j.before = info
-	}
-	g[slot].add(j)
+	g[slot].add(job{path: p, changes: []fastsync.Change{c}, dir: info != nil && info.IsDir(), before: markOf(info)})
 	return g[slot]
 }
 
@@ -61,6 +53,16 @@ func (g *group) add(j job) {
 	}
 	g.at[j.path] = len(g.jobs)
 	g.jobs = append(g.jobs, j)
+}
+
+// len counts the jobs of kinds that ship.
+func (g *groups) len() (n int) {
+	for _, one := range g[:2*int(deletes)] {
+		if one != nil {
+			n += len(one.jobs)
+		}
+	}
+	return n
 }
 
 // merge lets entries ride in the runs of trees and listings: each run costs a

@@ -221,14 +221,28 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 		return s.outcome, nil
 	}
 	defer r.use(ctx, lane)()
-	to := sorter{r: r, lane: lane, remove: r.cfg.Delete, out: &s.outcome, begun: s.begun}
-	if err := to.sort(changes); err != nil {
-		return s.outcome, err
-	}
-	for _, g := range to.to {
-		if err := r.ship(ctx, &s, g); err != nil {
+	to := sorter{r: r, lane: lane, remove: r.cfg.Delete, out: &s.outcome, begun: s.begun, most: maxJobs}
+	for len(changes) > 0 {
+		var err error
+		if changes, err = to.sort(changes); err != nil {
+			return s.outcome, err
+		}
+		if err := r.shipAll(ctx, &s, to.to[:2*int(deletes)]); err != nil {
 			return s.outcome, err
 		}
 	}
-	return s.outcome, nil
+	// Last, so that a file that moved is never at neither place.
+	err := r.shipAll(ctx, &s, to.to[2*int(deletes):])
+	return s.outcome, err
+}
+
+// shipAll ships groups and empties them.
+func (r *Rsyncer) shipAll(ctx context.Context, s *session, all []*group) error {
+	for i, g := range all {
+		if err := r.ship(ctx, s, g); err != nil {
+			return err
+		}
+		all[i] = nil
+	}
+	return nil
 }

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	maxEntries = 5000 // a list is read byte by byte, 70 µs a name
+	maxEntries = 5000   // a list is read byte by byte, 70 µs a name
+	maxJobs    = 10_000 // looked at before they ship: the bound on a batch's memory, whatever it covers
 	maxRemoved = 1 << 20
 )
 

@@ -18,19 +18,24 @@ type sorter struct {
 	lane   fastsync.Lane
 	remove bool // what is gone goes at the target too
 	whole  bool // directories as they are: nothing ships
+	most   int  // about how many jobs are enough at a time; 0 for any number
 	begun  time.Time
 	to     groups
 	out    *fastsync.Outcome
 }
 
-// sort looks at each change's path. The sorter tells the rest.
-func (s *sorter) sort(changes []fastsync.Change) error {
-	var err error
+// sort looks at each change's path, and returns those that it left because
+// there is enough for a run. The sorter tells the rest.
+func (s *sorter) sort(changes []fastsync.Change) (left []fastsync.Change, err error) {
 	if s.gate, err = s.r.openGate(); err != nil {
-		return err
+		return nil, err
 	}
 	defer s.gate.close()
-	for _, c := range changes {
+	for i, c := range changes {
+		if s.most > 0 && s.to.len() >= s.most {
+			left = changes[i:]
+			break
+		}
 		if err := fastsync.CheckPath(c.Path); err != nil {
 			s.fail(c, err.Error())
 			continue
@@ -49,7 +54,7 @@ func (s *sorter) sort(changes []fastsync.Change) error {
 	if g := s.to[2*int(entries)]; g != nil && !s.r.pull && !s.whole {
 		s.gather(g)
 	}
-	return nil
+	return left, nil
 }
 
 func (s *sorter) fail(c fastsync.Change, reason string) {
