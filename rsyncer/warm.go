@@ -104,12 +104,13 @@ func (p *pool) tend(now time.Time, waiting *sync.WaitGroup) (next time.Time, mis
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.learn(now)
-	next = p.policy.forget(now)
+	next = now.Add(p.policy.idle)
 	for s := range p.idle {
 		if until := p.weed(s, now, waiting); !until.IsZero() {
 			next = soonest(next, until)
 		}
 	}
+	next = soonest(next, p.policy.forget(now)) // last: weed may have put off the next start
 	if now.Before(p.hold) {
 		return soonest(next, p.hold), nil
 	}
