@@ -138,12 +138,13 @@ func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.learn(now)
-	next = p.policy.forget(now)
+	next = now.Add(p.policy.idle)
 	for s := range p.idle {
 		if until := p.weed(s, now); !until.IsZero() {
 			next = soonest(next, until)
 		}
 	}
+	next = soonest(next, p.policy.forget(now)) // last: weed may have put off the next start
 	if now.Before(p.hold) {
 		return soonest(next, p.hold), nil
 	}
