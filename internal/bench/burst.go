@@ -50,6 +50,23 @@ func burst(ctx context.Context, w *world) ([]table, error) {
 	return []table{t}, errors.Join(faults...)
 }
 
+// burstOnDisk is the same where writing takes its time.
+func burstOnDisk(ctx context.Context, w *world) ([]table, error) {
+	o := w.options
+	o.dir = os.TempDir()
+	d, err := newWorld(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	d.keep = true
+	tables, err := burst(ctx, d)
+	for i := range tables {
+		tables[i].title += ", on the disk of temporary files"
+	}
+	return tables, err
+}
+
 // burst measures one tool and adds its row.
 func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64, error) {
 	base, err := w.baseline(ctx, b)
@@ -110,7 +127,7 @@ func (w *world) baseline(ctx context.Context, b crowd) (baseline, error) {
 	if err != nil {
 		return baseline{}, err
 	}
-	defer os.RemoveAll(filepath.Dir(p.source))
+	defer w.remove(filepath.Dir(p.source))
 	begun := time.Now()
 	if err := b.write(p.source); err != nil {
 		return baseline{}, err

@@ -93,7 +93,7 @@ func (c *contest) finish(err error) error {
 		said := c.said()
 		err = fmt.Errorf("%s: %w; it said: %s", c.tool.name, err, said[max(0, len(said)-2000):])
 	}
-	return errors.Join(err, os.RemoveAll(filepath.Dir(c.source)))
+	return errors.Join(err, c.w.remove(filepath.Dir(c.source)))
 }
 
 func (c *contest) said() []byte {

@@ -45,6 +45,7 @@ func scenarios() []scenario {
 		{"steady", steady},
 		{"steady-limit", steadyLimit},
 		{"burst", burst},
+		{"burst-disk", burstOnDisk},
 		{"memory-burst", memoryBurst},
 		{"hugedir", hugeDir},
 		{"start", start},

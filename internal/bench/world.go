@@ -22,6 +22,7 @@ type world struct {
 	far     int    // port of the delay proxy, 0 before it is needed
 	env     []string
 	cleanup []func() // in the order of making
+	keep    bool     // folders stay until the end: ext4 is slow for minutes where many files were deleted
 	n       int      // folders made so far
 }
 
@@ -50,6 +51,14 @@ func (w *world) fresh() (string, error) {
 	w.n++
 	at := filepath.Join(w.dir, strconv.Itoa(w.n))
 	return at, os.Mkdir(at, 0o755)
+}
+
+// remove takes away what a scenario has no use for any more.
+func (w *world) remove(folder string) error {
+	if w.keep {
+		return nil
+	}
+	return os.RemoveAll(folder)
 }
 
 // route is a way to a target.
