@@ -15,6 +15,8 @@ import (
 type gate struct {
 	root    *os.Root // nil of a root on another host
 	parents map[string]parent
+	last    *os.Root // the directory of the last look: most come one after the other
+	lastDir string
 }
 
 // parent is how far a directory's path leads: ok, or stopped at an ancestor
@@ -36,7 +38,27 @@ func (r *Rsyncer) openGate() (*gate, error) {
 	return g, err
 }
 
+// lstat looks at a path, of which the parents were seen to be directories.
+func (g *gate) lstat(p string) (fs.FileInfo, error) {
+	dir := path.Dir(p)
+	if dir != g.lastDir || g.last == nil {
+		if g.last != nil {
+			_ = g.last.Close()
+		}
+		var err error
+		if g.last, err = g.root.OpenRoot(dir); err != nil {
+			g.last = nil
+			return g.root.Lstat(p)
+		}
+		g.lastDir = dir
+	}
+	return g.last.Lstat(path.Base(p))
+}
+
 func (g *gate) close() {
+	if g.last != nil {
+		_ = g.last.Close()
+	}
 	if g.root != nil {
 		_ = g.root.Close()
 	}

@@ -21,7 +21,7 @@ const (
 	fewest = 32
 	// settling is how long nothing must have been made in a directory: in one that
 	// is being filled, the next file is open before rsync lists it.
-	settling = 50 * time.Millisecond
+	settling = 20 * time.Millisecond
 )
 
 // gather lets a directory of which a list names much be listed instead, where
@@ -69,12 +69,16 @@ func (s *sorter) listable(g *group, dir string, most int) bool {
 		return false
 	}
 	n := 0
-	return s.r.survey(dir, false, func(p string, info fs.FileInfo) error {
+	return s.r.survey(dir, false, func(p string, e fs.DirEntry) error {
 		if n++; n > most {
 			return errEnough
 		}
-		if _, ours := g.at[p]; ours || !info.Mode().IsRegular() {
+		if _, ours := g.at[p]; ours || !e.Type().IsRegular() {
 			return nil
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil // gone since
 		}
 		at := changeTime(info)
 		if info.Size() > maxLiveSize || s.begun.Sub(at) < settled && s.r.beingWritten(p) {
@@ -97,10 +101,11 @@ func (r *Rsyncer) beside(g *group, jobs []job, begun time.Time) []fastsync.Chang
 			continue
 		}
 		last = j.listed
-		_ = r.survey(last, false, func(p string, info fs.FileInfo) error {
-			_, ours := g.at[p]
-			at := changeTime(info)
-			if !ours && info.Mode().IsRegular() && at.After(begun.Add(-tick)) && !g.recent[p].Equal(at) {
+		_ = r.survey(last, false, func(p string, e fs.DirEntry) error {
+			if _, ours := g.at[p]; ours {
+				return nil
+			}
+			if at, ok := changeOf(e); ok && at.After(begun.Add(-tick)) && !g.recent[p].Equal(at) {
 				found = append(found, fastsync.Change{Path: p, Scope: fastsync.Entry})
 			}
 			return nil

@@ -59,7 +59,7 @@ func (s *share) keep(ctx context.Context, m *master) {
 			return
 		case <-tick.C:
 		}
-		if !answers(s.socket, max(beat, time.Second)) {
+		if !answers(s.socket, max(beat/4, time.Second)) {
 			m.kill()
 			return
 		}

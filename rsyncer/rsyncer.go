@@ -212,37 +212,3 @@ func (r *Rsyncer) Run(ctx context.Context) {
 	r.pool.run(ctx)
 	running.Wait() // before their folder goes
 }
-
-// Sync ships changes over a lane. An error means that a run failed as a whole and wraps
-// a [fastsync.RunError]; the outcome then holds only what was settled before.
-func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
-	s := session{lane: lane, begun: time.Now()}
-	if len(changes) == 0 {
-		return s.outcome, nil
-	}
-	defer r.use(ctx, lane)()
-	to := sorter{r: r, lane: lane, remove: r.cfg.Delete, out: &s.outcome, begun: s.begun, most: maxJobs}
-	for len(changes) > 0 {
-		var err error
-		if changes, err = to.sort(changes); err != nil {
-			return s.outcome, err
-		}
-		if err := r.shipAll(ctx, &s, to.to[:2*int(deletes)]); err != nil {
-			return s.outcome, err
-		}
-	}
-	// Last, so that a file that moved is never at neither place.
-	err := r.shipAll(ctx, &s, to.to[2*int(deletes):])
-	return s.outcome, err
-}
-
-// shipAll ships groups and empties them.
-func (r *Rsyncer) shipAll(ctx context.Context, s *session, all []*group) error {
-	for i, g := range all {
-		if err := r.ship(ctx, s, g); err != nil {
-			return err
-		}
-		all[i] = nil
-	}
-	return nil
-}

@@ -2,7 +2,6 @@ package rsyncer
 
 import (
 	"context"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -11,8 +10,8 @@ import (
 )
 
 const (
-	maxEntries = 5000   // a list is read byte by byte, 70 µs a name
-	maxJobs    = 10_000 // looked at before they ship: the bound on a batch's memory, whatever it covers
+	maxEntries = 5000 // a list is read byte by byte, 70 µs a name
+	maxJobs    = 2500 // looked at while as many ship: the bound on a batch's memory, whatever it covers
 	maxRemoved = 1 << 20
 )
 
@@ -176,13 +175,12 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 
 // settle writes into the outcome how each job ended.
 func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict) error {
-	var root *os.Root
 	if !r.pull {
-		var err error
-		if root, err = r.openRoot(); err != nil {
+		root, err := r.openRoot() // what changed is no news where the root has gone
+		if err != nil {
 			return err
 		}
-		defer root.Close()
+		root.Close()
 	}
 	out := &s.outcome
 	brakes := brakedBelow(open)
@@ -191,7 +189,7 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 		listed[j.path] = true
 		v, bad := covering(open, j.path)
 		switch {
-		case root != nil && j.before != nil && changed(root, j):
+		case j.before != nil && r.changed(j):
 			out.Again = append(out.Again, j.changes...)
 		case bad && v.held, brakes[j.path]:
 			out.Held = append(out.Held, j.changes...)

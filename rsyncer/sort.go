@@ -88,7 +88,7 @@ func (s *sorter) place(c fastsync.Change) string {
 		}
 		return ""
 	}
-	info, err := s.gate.root.Lstat(c.Path)
+	info, err := s.gate.lstat(c.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		s.gone(c.Path, c)

@@ -33,8 +33,8 @@ const (
 var errEnough = errors.New("enough seen")
 
 // survey looks at what is in a directory, and with deep below it, and calls
-// each for what is not left out. It reads names and attributes only.
-func (r *Rsyncer) survey(dir string, deep bool, each func(p string, info fs.FileInfo) error) error {
+// each for what is not left out. It reads names only; attributes are up to each.
+func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.DirEntry) error) error {
 	f, err := os.OpenFile(r.source+dir, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil // gone, or unreadable: rsync says so by name
@@ -47,14 +47,10 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, info fs.File
 			if r.cfg.Filter.Excluded(p, entry.IsDir()) {
 				continue
 			}
-			info, err := entry.Info()
-			if err != nil {
-				continue // gone since
-			}
-			if err := each(p, info); err != nil {
+			if err := each(p, entry); err != nil {
 				return err
 			}
-			if !deep || !info.IsDir() {
+			if !deep || !entry.IsDir() {
 				continue
 			}
 			if err := r.survey(p, deep, each); err != nil {
@@ -87,7 +83,11 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 		info fs.FileInfo
 	}
 	var found []entry
-	err := s.r.survey(c.Path, deep, func(p string, info fs.FileInfo) error {
+	err := s.r.survey(c.Path, deep, func(p string, e fs.DirEntry) error {
+		info, err := e.Info()
+		if err != nil {
+			return nil // gone since
+		}
 		if len(found) >= maxLiveTree || info.Mode().IsRegular() && info.Size() > maxLiveSize {
 			return errEnough
 		}
@@ -121,9 +121,9 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 func (s *sorter) placeLarge(c fastsync.Change, info fs.FileInfo, k kind) {
 	var open []string
 	recent := map[string]time.Time{}
-	err := s.r.survey(c.Path, k == trees, func(p string, info fs.FileInfo) error {
-		at := changeTime(info)
-		if !info.Mode().IsRegular() || s.begun.Sub(at) > settled {
+	err := s.r.survey(c.Path, k == trees, func(p string, e fs.DirEntry) error {
+		at, ok := changeOf(e)
+		if !ok || s.begun.Sub(at) > settled {
 			return nil
 		}
 		if s.r.beingWritten(p) {
@@ -157,9 +157,9 @@ func (r *Rsyncer) touched(g *group, jobs []job, begun time.Time) []fastsync.Chan
 			continue
 		}
 		before := len(found)
-		err := r.survey(j.path, g.kind == trees, func(p string, info fs.FileInfo) error {
-			at := changeTime(info)
-			if !info.Mode().IsRegular() || !at.After(begun.Add(-tick)) || g.recent[p].Equal(at) || slices.Contains(g.without, p) {
+		err := r.survey(j.path, g.kind == trees, func(p string, e fs.DirEntry) error {
+			at, ok := changeOf(e)
+			if !ok || !at.After(begun.Add(-tick)) || g.recent[p].Equal(at) || slices.Contains(g.without, p) {
 				return nil
 			}
 			if found = append(found, fastsync.Change{Path: p, Scope: fastsync.Entry}); len(found) > maxEntries {
@@ -172,6 +172,18 @@ func (r *Rsyncer) touched(g *group, jobs []job, begun time.Time) []fastsync.Chan
 		}
 	}
 	return found
+}
+
+// changeOf is when a regular file changed last; not ok of anything else.
+func changeOf(e fs.DirEntry) (at time.Time, ok bool) {
+	if !e.Type().IsRegular() {
+		return time.Time{}, false
+	}
+	info, err := e.Info()
+	if err != nil {
+		return time.Time{}, false // gone since
+	}
+	return changeTime(info), true
 }
 
 // changeTime is when an inode last changed, which no program can set back.

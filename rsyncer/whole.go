@@ -2,16 +2,15 @@ package rsyncer
 
 import (
 	"io/fs"
-	"os"
 	"syscall"
 
 	"github.com/fastsync/fastsync/internal/lease"
 )
 
-// beingWritten tells whether somebody has the file open for writing, as far as
-// the kernel tells.
+// beingWritten tells whether somebody has a regular file open for writing, as far
+// as the kernel tells.
 func (r *Rsyncer) beingWritten(p string) bool {
-	state, _ := lease.Probe(r.source + p) // an error is a file that nobody knows about
+	state, _ := lease.ProbeFile(r.source + p) // an error is a file that nobody knows about
 	return state == lease.Open
 }
 
@@ -26,20 +25,22 @@ func markOf(info fs.FileInfo) *mark {
 	if info == nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	m := &mark{size: info.Size(), written: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		m.inode, m.device = st.Ino, uint64(st.Dev)
+		m := markFrom(st)
+		return &m
 	}
-	return m
+	return &mark{size: info.Size(), written: info.ModTime().UnixNano()}
+}
+
+func markFrom(st *syscall.Stat_t) mark {
+	return mark{st.Ino, uint64(st.Dev), st.Size, st.Mtim.Nano()}
 }
 
 // changed tells whether the file of an entry is not the one that was looked at
-// before the run. Gone counts.
-func changed(root *os.Root, j job) bool {
-	info, err := root.Lstat(j.path)
-	if err != nil {
-		return true
-	}
-	now := markOf(info)
-	return now == nil || *now != *j.before
+// before the run. Gone counts. Nothing is read by way of this look, so that it
+// does not matter where its path leads by now.
+func (r *Rsyncer) changed(j job) bool {
+	var now syscall.Stat_t
+	err := syscall.Lstat(r.source+j.path, &now)
+	return err != nil || now.Mode&syscall.S_IFMT != syscall.S_IFREG || markFrom(&now) != *j.before
 }
