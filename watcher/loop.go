@@ -4,8 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +26,9 @@ type loop struct {
 	gatherer
 	running  *sync.WaitGroup
 	tree     *tree
+	fan      *fanotify // nil while inotify watches, and then the tree is empty
+	beneath  []string  // mounts below the root, which fan does not see
+	end      error     // set when fan cannot go on
 	overflow chan struct{}
 
 	// heard is when the last event came, good a time up to which every event
@@ -65,9 +66,8 @@ func (l *loop) begin(ctx context.Context) {
 	now := time.Now()
 	l.heard, l.good, l.walked = now, now, now
 	if root, err := os.Lstat(l.w.cfg.Root); err == nil {
-		l.root = root
-		l.tree.add(fastsync.Root)
-		l.tree.warn()
+		l.root, l.rootError = root, ""
+		l.watchRoot()
 	} else {
 		l.lost(err)
 	}
@@ -75,22 +75,27 @@ func (l *loop) begin(ctx context.Context) {
 	l.report()
 }
 
-func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
+// run handles what comes until ctx ends, or fanotify does: its error says why.
+func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-chan heard) error {
 	ticks, rewalks := time.NewTicker(tick), time.NewTicker(l.w.cfg.RewalkEvery)
 	defer ticks.Stop()
 	defer rewalks.Stop()
-	for {
+	for l.end == nil {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case e, ok := <-events:
 			if !ok {
-				return
+				return nil
 			}
 			l.heard = time.Now()
-			l.take(e)
+			if c, ok := ofInotify(l.w.cfg.Root, e); ok {
+				l.take(c)
+			}
+		case h := <-told:
+			l.hear(h)
 		case <-l.overflow:
-			l.overflowed()
+			l.overflowed("raise sysctl fs.inotify.max_queued_events")
 		case <-l.w.handed:
 			l.adopt()
 		case <-l.timer.C:
@@ -107,7 +112,7 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 		case <-rewalks.C:
 			l.rewalk(ctx)
 		case now := <-ticks.C:
-			l.tick(ctx, now, events != nil)
+			l.tick(ctx, now, events != nil || told != nil)
 		}
 		if missed, full := l.flush(ctx); full {
 			l.w.cfg.Log.Warn().Time("since", missed).Msg("too many events wait for redis; dropped them for a catch-up")
@@ -115,40 +120,33 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 		}
 		l.rearm()
 	}
+	return l.end
 }
 
 // take handles one event of the kernel.
-func (l *loop) take(e fsnotify.Event) {
-	p, err := filepath.Rel(l.w.cfg.Root, e.Name)
-	if err != nil || p == ".." || strings.HasPrefix(p, "../") {
-		return
-	}
+func (l *loop) take(c change) {
+	p := c.path
 	if p == fastsync.Root {
-		if e.Has(fsnotify.Chmod) {
+		if c.what&attrib != 0 {
 			l.put(p, fastsync.Entry)
 		}
 		return // a root that went away is noticed at the next tick
 	}
-	known := l.tree.knows(p)
-	if known && e.Has(fsnotify.Remove|fsnotify.Rename) {
+	known := c.dir || l.tree.knows(p)
+	if l.w.cfg.Excluded(p, known) {
+		return
+	}
+	if known && c.what&gone != 0 {
 		l.tree.forget(p)
 		// Should its name be taken again before anybody looks, what was below
 		// the old directory still has to go.
 		l.put(p, fastsync.Tree)
 	}
-	if l.w.cfg.Excluded(p, known) {
-		return
-	}
 	info, err := os.Lstat(l.w.abs(p))
 	if err == nil && info.IsDir() {
-		if l.w.cfg.Excluded(p, true) {
-			return
+		if !l.w.cfg.Excluded(p, true) {
+			l.takeDir(c)
 		}
-		if l.tree.knows(p) && !e.Has(fsnotify.Create) {
-			l.put(p, fastsync.Entry) // its mode or owner
-			return
-		}
-		l.enter(p)
 		return
 	}
 	if l.tree.knows(p) {
@@ -159,13 +157,17 @@ func (l *loop) take(e fsnotify.Event) {
 		l.put(p, fastsync.Entry)
 		return
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && e.Has(fsnotify.Write|fsnotify.Chmod) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && c.what&(written|attrib) != 0 {
 		// The kernel tells one name of it only; the others have its new ctime.
 		if l.linked.IsZero() {
 			l.linked = time.Now()
 		}
 	}
-	l.touch(p)
+	if c.what&closed != 0 {
+		l.finish(p)
+	} else {
+		l.touch(p)
+	}
 }
 
 // enter watches a directory that is new by its name and publishes what is
@@ -183,13 +185,12 @@ func (l *loop) enter(dir string) {
 
 // overflowed follows a loss of events by the kernel: watch everything anew,
 // then look for what changed since the last time that nothing was lost.
-func (l *loop) overflowed() {
+func (l *loop) overflowed(advice string) {
 	since := l.good
-	l.w.cfg.Log.Warn().Time("since", since).Msg("the kernel lost events; catching up. If this is often, raise sysctl fs.inotify.max_queued_events")
+	l.w.cfg.Log.Warn().Time("since", since).Str("if_often", advice).Msg("the kernel lost events; catching up")
 	l.demand(since.Add(-margin))
-	if l.root != nil {
-		l.tree.add(fastsync.Root)
-		l.tree.warn()
+	if l.root != nil && l.fan == nil {
+		l.watchRoot()
 	}
 }
 
@@ -261,6 +262,9 @@ func (l *loop) report() {
 	s := &l.w.status
 	s.Watched, s.Unwatched = len(l.tree.dirs)-len(l.tree.bare), len(l.tree.bare)
 	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
+	if l.fan != nil {
+		s.Unwatched, s.Reason = len(l.beneath), unseen(l.beneath)
+	}
 	for _, since := range l.w.owed {
 		if since.Before(checkpoint) {
 			checkpoint = since

@@ -30,9 +30,8 @@ func (l *loop) checkRoot() {
 	}
 	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
 	l.root, l.rootError = info, ""
-	l.tree.add(fastsync.Root)
-	l.tree.warn()
 	l.demand(time.Time{})
+	l.watchRoot()
 }
 
 func (l *loop) lost(err error) {
@@ -43,4 +42,17 @@ func (l *loop) lost(err error) {
 	l.w.cfg.Log.Error().Err(err).Str("root", l.w.cfg.Root).Msg("the root is gone; mount it or make it again, nothing is watched until then")
 	l.root = nil
 	l.tree.forget(fastsync.Root)
+	if l.fan != nil {
+		l.fan.unmark()
+	}
+}
+
+// watchRoot watches all of the root anew.
+func (l *loop) watchRoot() {
+	if l.fan != nil {
+		l.mark()
+		return
+	}
+	l.tree.add(fastsync.Root)
+	l.tree.warn()
 }
