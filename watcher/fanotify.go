@@ -151,11 +151,12 @@ func (l *loop) lookBeneath() {
 			l.put(p, fastsync.Tree)
 		}
 	}
-	if len(found) > 0 && l.w.cfg.Fallback {
+	switch {
+	case len(found) > 0 && l.w.cfg.Fallback:
 		l.end = fmt.Errorf("%w: %s", errRefused, unseen(found))
-	} else if len(found) > len(l.beneath) {
+	case len(found) > len(l.beneath):
 		l.w.cfg.Log.Warn().Str("reason", unseen(found)).Msg("something is mounted below the root and is not watched")
-	} else if len(found) == 0 && len(l.beneath) > 0 {
+	case len(found) == 0 && len(l.beneath) > 0:
 		l.w.cfg.Log.Info().Msg("recovered: nothing is mounted below the root any more")
 	}
 	l.beneath = found

@@ -37,8 +37,8 @@ type fanotify struct {
 	halt    sync.Once
 
 	places  places
-	marked  identity // the root that has the mark
-	located int      // how many paths were looked up; tests count them
+	marked  unix.Stat_t // the root that has the mark
+	located int         // how many paths were looked up; tests count them
 }
 
 // openFanotify makes a group without a mark.
@@ -98,7 +98,7 @@ func (f *fanotify) mark() error {
 // unmark ends the flow of events. A failure means that there is no mark.
 func (f *fanotify) unmark() {
 	_ = unix.FanotifyMark(f.group, unix.FAN_MARK_FLUSH|unix.FAN_MARK_FILESYSTEM, 0, unix.AT_FDCWD, "/")
-	f.marked = identity{}
+	f.marked = unix.Stat_t{}
 	f.places.clear()
 }
 
@@ -169,7 +169,7 @@ func (f *fanotify) find(handle []byte) (string, error) {
 		return "", errGone // the loop notices by itself that the root is away
 	}
 	defer unix.Close(root)
-	if id != f.marked {
+	if !same(id, f.marked) {
 		return "", errGone
 	}
 	at, err := locate(root, handle)

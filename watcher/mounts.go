@@ -1,7 +1,6 @@
 package watcher
 
 import (
-	"path"
 	"strconv"
 	"strings"
 )
@@ -64,20 +63,11 @@ func below(dir, p string) (string, bool) {
 func beneath(mounts []mount, root string, excluded func(string, bool) bool) []string {
 	var found []string
 	for _, m := range mounts {
-		if p, ok := below(root, m.at); ok && p != "." && !excluded(p, true) && !excludedAbove(p, excluded) {
+		if p, ok := below(root, m.at); ok && p != "." && !excluded(p, true) {
 			found = append(found, p)
 		}
 	}
 	return found
-}
-
-func excludedAbove(p string, excluded func(string, bool) bool) bool {
-	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-		if excluded(dir, true) {
-			return true
-		}
-	}
-	return false
 }
 
 // kindOf is the kind of the file system that p is on.

@@ -58,32 +58,23 @@ func (p *places) clear() {
 // errGone means that a directory, or the root itself, is not there any more.
 var errGone = errors.New("it is gone")
 
-// identity is how a root is recognised when it is opened again.
-type identity struct{ dev, ino uint64 }
-
 // openRoot opens the root for a moment only: for longer, nobody could unmount it.
-func openRoot(root string) (int, identity, error) {
+func openRoot(root string) (int, unix.Stat_t, error) {
 	fd, err := again(func() (int, error) {
 		return unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return -1, identity{}, fmt.Errorf("open %q: %w", root, err)
+		return -1, unix.Stat_t{}, fmt.Errorf("open %q: %w", root, err)
 	}
-	id, err := identityOf(fd)
-	if err != nil {
-		unix.Close(fd)
-		return -1, identity{}, fmt.Errorf("stat %q: %w", root, err)
-	}
-	return fd, id, nil
-}
-
-func identityOf(fd int) (identity, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return identity{}, err
+		unix.Close(fd)
+		return -1, unix.Stat_t{}, fmt.Errorf("stat %q: %w", root, err)
 	}
-	return identity{uint64(st.Dev), st.Ino}, nil
+	return fd, st, nil
 }
+
+func same(a, b unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
 // locate turns the handle of a directory into its path below the root, by the
 // root's own mount: other mounts of the file system have other paths.
@@ -135,9 +126,8 @@ func pathOf(fd int) (string, error) {
 		return at, nil
 	}
 	// That is how the kernel marks a directory that is gone, and may be a name.
-	id, err := identityOf(fd)
-	var st unix.Stat_t
-	if err != nil || unix.Lstat(at, &st) != nil || (identity{uint64(st.Dev), st.Ino}) != id {
+	var open, named unix.Stat_t
+	if unix.Fstat(fd, &open) != nil || unix.Lstat(at, &named) != nil || !same(open, named) {
 		return "", errGone
 	}
 	return at, nil

@@ -49,7 +49,8 @@ type Config struct {
 	// Root is the directory to watch.
 	Root      string
 	Publisher Publisher
-	// Excluded tells whether a path is left out; nil leaves nothing out.
+	// Excluded tells whether a path is left out, by itself or with a directory
+	// above it; nil leaves nothing out.
 	Excluded func(path string, dir bool) bool
 	// Mode is Fsnotify, Fanotify or Off; empty means Fsnotify.
 	Mode string
