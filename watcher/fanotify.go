@@ -134,7 +134,7 @@ func (l *loop) hear(h heard) {
 // remounted follows a change of what is mounted, anywhere.
 func (l *loop) remounted() {
 	if l.root != nil && !l.fan.hasMark() {
-		l.lost(errors.New("it was mounted anew"))
+		l.lost(errors.New("its file system was unmounted"))
 	}
 	l.checkRoot()
 	if l.root != nil {
