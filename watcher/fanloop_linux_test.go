@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,6 +61,31 @@ func TestCloseWaitsForTheOtherWriter(t *testing.T) {
 		r.must(second.Close())
 		r.waitFor(t, "f", fastsync.Entry)
 	})
+}
+
+// Closing a file changes nothing in it: the checkpoint stays before its last write.
+func TestCloseKeepsTheTimeOfTheLastWrite(t *testing.T) {
+	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	l := newLoop(w, &running)
+	f, err := os.Create(filepath.Join(w.cfg.Root, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := time.Now().Add(-time.Hour)
+	l.start("f", wrote)
+	l.finish("f") // another writer has closed it
+	if q := l.probing["f"]; q == nil || !q.at.Equal(wrote) {
+		t.Errorf("pending %+v, want it since %v", q, wrote)
+	}
+	f.Close()
+	l.finish("f")
+	if at := l.ready["f"].since; !at.Equal(wrote) || len(l.probing) > 0 {
+		t.Errorf("ready since %v, %d pending; want %v and none", at, len(l.probing), wrote)
+	}
 }
 
 // What changes without a close: by truncate(2), or the time alone.

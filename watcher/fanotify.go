@@ -93,15 +93,15 @@ func (l *loop) mark() {
 		l.lookBeneath()
 		return
 	}
-	if errors.Is(err, errRefused) && (l.w.cfg.Fallback || !l.ready()) {
+	if errors.Is(err, errRefused) && (l.w.cfg.Fallback || !l.begun()) {
 		l.end = err
 		return
 	}
 	l.lost(err)
 }
 
-// ready tells whether the first watch of the root is done.
-func (l *loop) ready() bool {
+// begun tells whether the first watch of the root is done.
+func (l *loop) begun() bool {
 	select {
 	case <-l.w.ready:
 		return true

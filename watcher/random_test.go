@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/fastsync/fastsync"
@@ -87,6 +88,7 @@ type world struct {
 	root, out string
 	n         int
 	open      []*os.File
+	settle    func()
 }
 
 // name is a path up to three deep, of few names, so that they are met again.
@@ -104,10 +106,10 @@ func (w *world) step() {
 	text := []byte(fmt.Sprint("text ", w.n))
 	switch w.rand.IntN(14) {
 	case 0, 1, 2:
-		_ = os.WriteFile(a, text, 0o600)
+		w.write(a, text)
 	case 3:
 		_ = os.MkdirAll(filepath.Dir(a), 0o700)
-		_ = os.WriteFile(a, text, 0o600)
+		w.write(a, text)
 	case 4, 5:
 		_ = os.Rename(a, b)
 	case 6:
@@ -115,12 +117,13 @@ func (w *world) step() {
 	case 7:
 		_ = os.RemoveAll(a)
 	case 8:
-		_ = os.Link(a, b)
+		w.link(a, b)
 	case 9:
 		_ = os.Symlink(fmt.Sprint("to ", w.n), a)
 	case 10:
 		if info, err := os.Lstat(a); err == nil && info.Mode()&fs.ModeSymlink == 0 {
 			_ = os.Chmod(a, 0o700|os.FileMode(w.rand.IntN(8)))
+			w.others(a)
 		}
 	case 11:
 		_ = os.Rename(a, filepath.Join(w.out, fmt.Sprint(w.n%4)))
@@ -131,9 +134,43 @@ func (w *world) step() {
 	}
 }
 
+func (w *world) write(p string, text []byte) {
+	_ = os.WriteFile(p, text, 0o600)
+	w.others(p)
+}
+
+// others waits where a changed file has other names: they are looked for when
+// the name that was used is looked at, so it must not be gone by then.
+func (w *world) others(p string) {
+	if several(p) {
+		w.settle()
+	}
+}
+
+// link leaves open files alone, for the same reason.
+func (w *world) link(a, b string) {
+	info, err := os.Lstat(a)
+	for _, f := range w.open {
+		if open, openErr := f.Stat(); err != nil || openErr != nil || os.SameFile(open, info) {
+			return
+		}
+	}
+	_ = os.Link(a, b)
+}
+
+// several tells whether a file has several names.
+func several(p string) bool {
+	info, err := os.Lstat(p)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
+}
+
 // hold keeps up to three files open for writing, and writes the oldest to its end.
 func (w *world) hold(p string) {
-	if info, err := os.Lstat(p); err == nil && !info.Mode().IsRegular() {
+	if info, err := os.Lstat(p); err == nil && !info.Mode().IsRegular() || several(p) {
 		return
 	}
 	if f, err := os.OpenFile(p, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
@@ -173,6 +210,7 @@ func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) {
 	m := &mirror{fake: newFake(), root: w.root, has: map[string]string{}}
 	r := start(t, w.root, func(w *Watcher) { by(w); w.cfg.Publisher = m })
 	r.fake = m.fake
+	w.settle = r.settle
 	for range 5 {
 		for range 200 {
 			w.step()
