@@ -187,6 +187,24 @@ func TestOwnReadingIsNoEvent(t *testing.T) {
 	})
 }
 
+// hold keeps the loop busy with the file "hold": from when held is closed until free is.
+type hold struct {
+	held, free chan struct{}
+	once       atomic.Bool
+}
+
+func newHold() *hold { return &hold{held: make(chan struct{}), free: make(chan struct{})} }
+
+func (h *hold) in(w *Watcher) {
+	w.cfg.Excluded = func(p string, _ bool) bool {
+		if p == "hold" && h.once.CompareAndSwap(false, true) {
+			close(h.held)
+			<-h.free
+		}
+		return false
+	}
+}
+
 // The kernel drops events while the loop is held up.
 func TestFanotifyOverflowCatchesUp(t *testing.T) {
 	top := t.TempDir()
@@ -194,28 +212,18 @@ func TestFanotifyOverflowCatchesUp(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "d/e"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	held, free := make(chan struct{}), make(chan struct{})
-	var once atomic.Bool
-	r := startFanotify(t, root, func(w *Watcher) {
-		w.cfg.shortQueue = true
-		w.cfg.Excluded = func(p string, _ bool) bool {
-			if p == "hold" && once.CompareAndSwap(false, true) {
-				close(held)
-				<-free
-			}
-			return false
-		}
-	})
+	h := newHold()
+	r := startFanotify(t, root, func(w *Watcher) { w.cfg.shortQueue = true; h.in(w) })
 	r.write("d/e/before") // so that the places of both are remembered
 	r.settle()
 	r.write("hold")
-	<-held
+	<-h.held
 	for i := range 20_000 { // the kernel's default is 16,384
 		r.must(os.Symlink("x", filepath.Join(top, strconv.Itoa(i))))
 	}
 	r.must(os.Rename(r.path("d"), r.path("moved")))
 	r.write("moved/e/lost")
-	close(free)
+	close(h.free)
 	r.wait(t, "moved/e/lost", func(events []fastsync.Event) bool { return covered(events, "moved/e/lost") })
 	r.settle()
 	r.write("moved/e/after")

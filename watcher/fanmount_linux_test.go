@@ -174,6 +174,20 @@ func TestMountBelowTheRoot(t *testing.T) {
 		r.must(unix.Unmount(r.path("m"), 0))
 		eventually(t, "status recovers", func() bool { return r.Status().Unwatched == 0 && r.Status().Reason == "" })
 	})
+	t.Run("fallback loses nothing", func(t *testing.T) {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(root, "m"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		h := newHold()
+		r := startFanotify(t, root, func(w *Watcher) { w.cfg.Fallback = true; h.in(w) })
+		r.write("hold")
+		<-h.held
+		mountAt(t, "tmpfs", "none", r.path("m"), "", 0)
+		r.write("late") // fanotify has it, and nobody reads it any more
+		close(h.free)
+		r.waitFor(t, "late", fastsync.Entry)
+	})
 	t.Run("fallback", func(t *testing.T) {
 		root := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o700); err != nil {
@@ -197,6 +211,37 @@ func TestMountBelowTheRoot(t *testing.T) {
 		r.must(open.Close())
 		r.waitFor(t, "a/b/open", fastsync.Entry)
 	})
+}
+
+// The way to the root is gone, by a rename that its own file system knows
+// nothing of: what happens in it now must not look like deletions.
+func TestRootIsAwayWithItsDisk(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	top := t.TempDir()
+	root := filepath.Join(top, "above/root")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mountAt(t, "tmpfs", "none", root, "", 0)
+	if err := os.Mkdir(filepath.Join(root, "d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := startFanotify(t, root, nil)
+	r.write("d/f")
+	r.waitFor(t, "d/f", fastsync.Entry)
+	r.settle()
+	r.forget()
+	r.must(os.Rename(filepath.Join(top, "above"), filepath.Join(top, "moved")))
+	eventually(t, "status tells", func() bool { return r.Status().RootError != "" })
+	r.must(os.WriteFile(filepath.Join(top, "moved/root/d/f"), []byte("y"), 0o600))
+	r.must(os.Rename(filepath.Join(top, "moved"), filepath.Join(top, "above")))
+	r.waitFor(t, fastsync.Root, fastsync.Tree)
+	r.settle()
+	if n := r.count("d/f"); n != 0 {
+		t.Errorf("%d events of a file in a root that was away", n)
+	}
 }
 
 // The same disk is unmounted and mounted again before anybody looks: the root
@@ -228,11 +273,13 @@ func TestRemountedRoot(t *testing.T) {
 		t.Skip(err)
 	}
 	defer keep.Close()
-	r := startFanotify(t, root, nil)
-	r.write("f")
-	r.waitFor(t, "f", fastsync.Entry)
+	h := newHold()
+	r := startFanotify(t, root, h.in)
+	r.write("hold")
+	<-h.held
 	r.must(unix.Unmount(root, 0))
 	r.must(unix.Mount(loop, root, "ext4", 0, ""))
+	close(h.free)
 	r.waitFor(t, fastsync.Root, fastsync.Tree)
 	r.forget()
 	r.write("g")

@@ -20,7 +20,7 @@ type group struct {
 
 func mark(t *testing.T, root string) group {
 	t.Helper()
-	needFanotify(t, root)
+	needFanotify(t, t.TempDir())
 	f, err := openFanotify(root, mostPlaces, false)
 	if err != nil {
 		t.Fatal(err)
@@ -127,6 +127,20 @@ func TestPlacesOfOddNames(t *testing.T) {
 	g := mark(t, root)
 	g.write(filepath.Join(root, "d (deleted)", "a\nb \xff"))
 	g.want("d (deleted)/a\nb \xff")
+}
+
+// A directory that somebody still has open can be found when it is gone.
+func TestPlacesOfWhatIsGone(t *testing.T) {
+	root := t.TempDir()
+	d := filepath.Join(root, "d")
+	g := mark(t, root)
+	g.must(os.Mkdir(d, 0o700))
+	open, err := os.Open(d)
+	g.must(err)
+	defer open.Close()
+	g.write(filepath.Join(d, "f"))
+	g.must(os.RemoveAll(d))
+	g.want("d")
 }
 
 // What happens outside the root costs one look-up a directory, however much it is.
