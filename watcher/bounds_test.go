@@ -197,6 +197,25 @@ func testTooManyWaitingEventsBecomeACatchUp(t *testing.T, by func(*Watcher)) {
 	eventually(t, "a catch-up", func() bool { return !r.Status().CatchUpAt.IsZero() })
 }
 
+func TestRootGoneAndBack(t *testing.T) { eachBackend(t, testRootGoneAndBack) }
+
+func testRootGoneAndBack(t *testing.T, by func(*Watcher)) {
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, root, by)
+	r.must(os.Rename(root, root+".old"))
+	eventually(t, "status tells", func() bool { return r.Status().RootError != "" })
+	r.must(os.Mkdir(root+".new", 0o700))
+	r.must(os.WriteFile(root+".new/f", nil, 0o600))
+	r.must(os.Rename(root+".new", root))
+	r.waitFor(t, fastsync.Root, fastsync.Tree)
+	eventually(t, "status recovers", func() bool { return r.Status().RootError == "" })
+	r.write("g")
+	r.waitFor(t, "g", fastsync.Entry)
+}
+
 const mounted = "FASTSYNC_TEST_MOUNT"
 
 // TestUnmountedRoot runs itself again in a mount namespace of its own.
