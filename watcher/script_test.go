@@ -195,6 +195,17 @@ func (s *script) check(want []string) {
 	}
 	slices.Sort(got)
 	got, want = withoutCovered(slices.Compact(got)), withoutCovered(want)
+	if s.cfg.Mode == Fanotify {
+		// It looks paths up when it reads: what was done in a directory before it
+		// moved here may be told by its new name, below its tree.
+		got = slices.DeleteFunc(got, func(e string) bool {
+			p, entry := strings.CutPrefix(e, "entry ")
+			return entry && !slices.Contains(want, e) && slices.ContainsFunc(want, func(e string) bool {
+				dir, tree := strings.CutPrefix(e, "tree ")
+				return tree && strings.HasPrefix(p, dir+"/")
+			})
+		})
+	}
 	if !slices.Equal(got, want) {
 		s.t.Errorf("published\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
