@@ -60,7 +60,7 @@ func TestOverflowDuringAWalkLooksBackToItsBeginning(t *testing.T) {
 	l := idle(t)
 	began := time.Now().Add(-time.Hour)
 	l.tree.walks = []*walk{{began: began, dir: "d"}}
-	l.overflowed()
+	l.overflowed("")
 	if l.again == nil || l.again.After(began) {
 		t.Errorf("it looks since %v, want before %v", l.again, began)
 	}

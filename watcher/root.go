@@ -30,8 +30,8 @@ func (l *loop) checkRoot() {
 	}
 	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
 	l.root, l.rootError = info, ""
-	l.tree.addRoot()
 	l.demand(time.Time{})
+	l.watchRoot()
 }
 
 func (l *loop) lost(err error) {
@@ -43,4 +43,16 @@ func (l *loop) lost(err error) {
 	l.root = nil
 	l.tree.forget(fastsync.Root)
 	l.tree.walks = nil
+	if l.fan != nil {
+		l.fan.unmark()
+	}
+}
+
+// watchRoot watches all of the root anew.
+func (l *loop) watchRoot() {
+	if l.fan != nil {
+		l.mark()
+		return
+	}
+	l.tree.addRoot()
 }

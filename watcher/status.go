@@ -59,6 +59,9 @@ func (l *loop) report() Status {
 	s := &l.w.status
 	s.Watched, s.Unwatched = l.tree.known.count-len(l.tree.bare), len(l.tree.bare)
 	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
+	if l.fan != nil {
+		s.Unwatched, s.Reason = len(l.beneath), unseen(l.beneath)
+	}
 	for _, since := range l.w.owed {
 		if since.Before(checkpoint) {
 			checkpoint = since
