@@ -84,17 +84,17 @@ func (l *loop) fall(err error) {
 
 // mark marks the root's file system. A root that is refused counts as lost,
 // and is tried again as such, unless inotify can take over.
-func (l *loop) mark() {
+func (l *loop) mark() bool {
 	err := l.fan.mark()
-	if err == nil {
+	switch {
+	case err == nil:
 		l.lookBeneath()
-		return
-	}
-	if errors.Is(err, errRefused) && (l.w.cfg.Fallback || !l.w.wasReady()) {
+	case errors.Is(err, errRefused) && (l.w.cfg.Fallback || !l.w.wasReady()):
 		l.end = err
-		return
+	default:
+		l.lost(err)
 	}
-	l.lost(err)
+	return err == nil
 }
 
 // wasReady tells whether Ready is closed.

@@ -1,16 +1,20 @@
 package watcher
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync"
 )
 
 const (
@@ -38,6 +42,7 @@ type fanotify struct {
 
 	places  places
 	marked  unix.Stat_t // the root that has the mark
+	above   []byte      // the handle of the directory that the root is in; nil on another file system
 	located int         // how many paths were looked up; tests count them
 }
 
@@ -91,14 +96,14 @@ func (f *fanotify) mark() error {
 		f.unmark()
 		return refuse(stepHandle, err, kind)
 	}
-	f.marked = id
+	f.marked, f.above = id, handleAbove(f.root, id)
 	return nil
 }
 
 // unmark ends the flow of events. A failure means that there is no mark.
 func (f *fanotify) unmark() {
 	_ = unix.FanotifyMark(f.group, unix.FAN_MARK_FLUSH|unix.FAN_MARK_FILESYSTEM, 0, unix.AT_FDCWD, "/")
-	f.marked = unix.Stat_t{}
+	f.marked, f.above = unix.Stat_t{}, nil
 	f.places.clear()
 }
 
@@ -144,20 +149,27 @@ func (f *fanotify) changes(b []byte, take func(change)) error {
 			f.places.clear()
 		}
 		at, err := f.find(r.dir)
-		if err != nil && !errors.Is(err, errGone) {
+		switch {
+		case errors.Is(err, errAway), dir && seen(r.mask)&gone != 0 && f.isRoot(r):
+			take(change{path: fastsync.Root, what: gone, dir: true})
+		case errors.Is(err, errGone): // told by the directory that it was in
+		case err != nil:
 			lost = err
+		case at != outside:
+			take(change{path: path.Join(at, string(r.name)), what: seen(r.mask), dir: dir})
 		}
-		if err != nil || at == outside {
-			continue // a directory that is gone is told by the one that it was in
-		}
-		take(change{path: path.Join(at, string(r.name)), what: seen(r.mask), dir: dir})
 	}
 	return lost
 }
 
+// isRoot tells whether an event is of the root's own name, in the directory above.
+func (f *fanotify) isRoot(r record) bool {
+	return f.above != nil && bytes.Equal(r.dir, f.above) && string(r.name) == filepath.Base(f.root)
+}
+
 // find is where a directory is, from memory if it can.
 func (f *fanotify) find(handle []byte) (string, error) {
-	if handle == nil {
+	if handle == nil || f.marked.Ino == 0 {
 		return "", errGone
 	}
 	if at, ok := f.places.get(handle); ok {
@@ -166,11 +178,11 @@ func (f *fanotify) find(handle []byte) (string, error) {
 	f.located++
 	root, id, err := openRoot(f.root)
 	if err != nil {
-		return "", errGone // the loop notices by itself that the root is away
+		return "", errAway
 	}
 	defer unix.Close(root)
 	if !same(id, f.marked) {
-		return "", errGone
+		return "", errAway
 	}
 	at, err := locate(root, handle)
 	if err == nil {

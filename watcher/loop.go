@@ -65,8 +65,7 @@ func (l *loop) begin() {
 	now := time.Now()
 	l.heard, l.good, l.walked = now, now, now
 	if root, err := os.Lstat(l.w.cfg.Root); err == nil {
-		l.root, l.rootError = root, ""
-		l.watchRoot()
+		l.watchRoot(root)
 	} else {
 		l.lost(err)
 	}
@@ -122,10 +121,7 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-cha
 		case <-l.published:
 			l.flying, l.flyingSince = false, time.Time{}
 		case since := <-l.caught:
-			l.catching = false
-			if since != nil {
-				l.demand(*since)
-			}
+			l.rest(since)
 		case r := <-l.rewalked:
 			l.merge(r)
 			l.heard = time.Now()
@@ -186,6 +182,11 @@ func (l *loop) take(c change) {
 	}
 	if l.tree.knows(p) {
 		l.tree.forget(p) // something else has taken its name
+	}
+	if err != nil {
+		if l.checkRoot(); l.root == nil {
+			return // all of it is published when it is back
+		}
 	}
 	if err != nil || !info.Mode().IsRegular() {
 		l.drop(p)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -55,8 +56,12 @@ func (p *places) clear() {
 	}
 }
 
-// errGone means that a directory, or the root itself, is not there any more.
-var errGone = errors.New("it is gone")
+var (
+	// errGone means that a directory is not there any more.
+	errGone = errors.New("it is gone")
+	// errAway means that another root, or none, is where the marked one was.
+	errAway = errors.New("the root is away")
+)
 
 // openRoot opens the root for a moment only: for longer, nobody could unmount it.
 func openRoot(root string) (int, unix.Stat_t, error) {
@@ -142,6 +147,21 @@ func handleOf(fd int) ([]byte, error) {
 	b := binary.NativeEndian.AppendUint32(nil, uint32(h.Size()))
 	b = binary.NativeEndian.AppendUint32(b, uint32(h.Type()))
 	return append(b, h.Bytes()...), nil
+}
+
+// handleAbove is the handle of the directory that the root is in, nil where
+// that is on another file system or nobody knows.
+func handleAbove(root string, id unix.Stat_t) []byte {
+	fd, st, err := openRoot(filepath.Dir(root))
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if st.Dev != id.Dev || same(st, id) {
+		return nil
+	}
+	h, _ := handleOf(fd)
+	return h
 }
 
 // again repeats a system call that a signal interrupted.

@@ -107,7 +107,7 @@ func TestPlacesFollowTheRoot(t *testing.T) {
 	g.want("d/f")
 	g.must(os.Rename(filepath.Join(top, "above"), filepath.Join(top, "moved")))
 	g.write(filepath.Join(top, "moved/root/d/f"))
-	g.want() // the root is gone, and nobody must be told of deletions
+	g.want(".") // the root is away, and nobody must be told of deletions in it
 	// The same root, reached by another way above it.
 	g.must(os.Symlink("moved", filepath.Join(top, "above")))
 	g.write(filepath.Join(root, "d/f"))
@@ -116,7 +116,19 @@ func TestPlacesFollowTheRoot(t *testing.T) {
 	g.must(os.Remove(filepath.Join(top, "above")))
 	g.must(os.MkdirAll(filepath.Join(root, "d"), 0o700))
 	g.write(filepath.Join(root, "d/f"))
-	g.want()
+	g.want(".")
+}
+
+func TestTheRootsOwnNameIsWatched(t *testing.T) {
+	top := t.TempDir()
+	root := filepath.Join(top, "root")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g := mark(t, root)
+	g.must(os.Rename(root, root+".old"))
+	g.must(os.Rename(root+".old", root)) // back before anybody looks
+	g.want(".")
 }
 
 func TestPlacesOfOddNames(t *testing.T) {
