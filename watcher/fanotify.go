@@ -109,6 +109,8 @@ func (w *Watcher) wasReady() bool {
 
 // hear takes what the reader tells.
 func (l *loop) hear(h heard) {
+	l.listened(time.Now())
+	defer func() { l.heard = time.Now() }()
 	if h.err != nil {
 		l.end = h.err
 		return
@@ -122,9 +124,7 @@ func (l *loop) hear(h heard) {
 		l.overflowed("give the host more memory")
 	}
 	l.fan.free <- h.events[:cap(h.events)]
-	if h.drained.After(l.good) {
-		l.good = h.drained
-	}
+	l.read(h.drained)
 }
 
 // remounted follows a change of what is mounted, anywhere.

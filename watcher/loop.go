@@ -30,6 +30,7 @@ type loop struct {
 	// heard is since when the loop listens and hears nothing, good a time up to
 	// which every event of the kernel was read.
 	heard, good time.Time
+	echo        echo
 	root        fs.FileInfo // as it was when it was watched; nil while it is gone
 	rootError   string
 
@@ -102,15 +103,9 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-cha
 			if !ok {
 				return nil
 			}
-			l.listened(time.Now())
-			if c, ok := ofInotify(l.w.cfg.Root, e); ok {
-				l.take(c)
-			}
-			l.heard = time.Now()
+			l.notice(e)
 		case h := <-told:
-			l.listened(time.Now())
 			l.hear(h)
-			l.heard = time.Now()
 		case <-l.overflow:
 			l.overflowed("raise sysctl fs.inotify.max_queued_events")
 		case <-l.w.handed:
@@ -148,6 +143,19 @@ func (l *loop) send(ctx context.Context) {
 		l.demand(missed)
 	}
 	l.rearm()
+}
+
+// notice takes what inotify tells.
+func (l *loop) notice(e fsnotify.Event) {
+	l.listened(time.Now())
+	if e.Name == l.echo.path {
+		l.read(l.echo.heard())
+		return
+	}
+	if c, ok := ofInotify(l.w.cfg.Root, e); ok {
+		l.take(c)
+	}
+	l.heard = time.Now()
 }
 
 // take handles one event of the kernel.

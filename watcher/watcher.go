@@ -204,6 +204,7 @@ func (l *loop) byInotify(ctx context.Context) error {
 	}
 	defer kernel.Close()
 	l.tree.kernel = kernel
+	defer l.echo.close()
 	l.running.Go(func() { l.w.drain(ctx, kernel.Errors, l.overflow) })
 	l.begin()
 	return l.run(ctx, kernel.Events, nil)
