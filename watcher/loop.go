@@ -21,6 +21,7 @@ const margin = 2 * time.Second
 type loop struct {
 	gatherer
 	running  *sync.WaitGroup
+	started  time.Time
 	tree     *tree
 	fan      *fanotify // nil while inotify watches, and then the tree is empty
 	beneath  []string  // mounts below the root, which fan does not see
@@ -53,6 +54,7 @@ func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
 	return &loop{
 		gatherer: newGatherer(w, running),
 		running:  running,
+		started:  time.Now(),
 		tree:     newTree(w),
 		overflow: make(chan struct{}, 1),
 		caught:   make(chan *time.Time, 1),
@@ -72,11 +74,19 @@ func (l *loop) begin() {
 	}
 }
 
-// begun follows the first walk.
+// begun follows the first walk, if there was one.
 func (l *loop) begun(ctx context.Context) {
-	release()
+	if l.tree.known.count > 0 {
+		release()
+	}
 	l.rewalk(ctx)
-	l.w.watching()
+	if l.w.wasReady() {
+		return
+	}
+	close(l.w.ready)
+	if mode := l.w.mode(); mode != Off {
+		l.w.cfg.Log.Info().Str("watch", mode).Dur("took", time.Since(l.started)).Msg("watching")
+	}
 }
 
 // run handles what comes until ctx ends, or fanotify does: its error says why.

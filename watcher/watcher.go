@@ -210,11 +210,11 @@ func (l *loop) byInotify(ctx context.Context) error {
 	return l.run(ctx, kernel.Events, nil)
 }
 
-// watching closes Ready, once.
-func (w *Watcher) watching() {
-	if !w.wasReady() {
-		close(w.ready)
-	}
+// mode is the kind of watch at present.
+func (w *Watcher) mode() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status.Mode
 }
 
 // drain reads the kernel's errors for as long as ctx lives. It never calls
