@@ -31,7 +31,13 @@ type agentState struct {
 	Chosen string `json:"chosen"`
 }
 
-const agentBeat = 2 * time.Second
+const (
+	// agentBeat is the time between two writes of the state, and so how much of
+	// what is known a restart looks for once more.
+	agentBeat = 5 * time.Second
+	// owedBeat stands in for it while a catch-up has failed and is tried again.
+	owedBeat = 2 * time.Second
+)
 
 // relayWait is how long the first catch-up waits for the relay to listen, so
 // that no published path falls between the two.
@@ -112,22 +118,25 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 	}
 	catchUp()
-	tick := time.NewTicker(agentBeat)
-	defer tick.Stop()
 	for {
-		if at := w.Status().Checkpoint; at.After(since) && s.cfg.Watch != "off" {
-			since = at
+		watch := w.Status()
+		if watch.Checkpoint.After(since) && s.cfg.Watch != "off" {
+			since = watch.Checkpoint
 		}
 		s.beat(ctx, keys, since, agentState{
-			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
-			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(w.Status().Fallback),
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: relay.Relayed(), Refused: relay.Refused(),
+			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback),
 		})
+		beat := agentBeat
+		if owed {
+			beat = owedBeat
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-gaps:
 			catchUp()
-		case <-tick.C:
+		case <-time.After(beat):
 			if owed {
 				catchUp()
 			}
