@@ -19,7 +19,11 @@ import (
 
 // All names of a file have its new content; the kernel tells one of them.
 func TestHardLinkIsPublishedByAllNames(t *testing.T) {
-	r := start(t, t.TempDir(), nil)
+	eachBackend(t, testHardLinkIsPublishedByAllNames)
+}
+
+func testHardLinkIsPublishedByAllNames(t *testing.T, by func(*Watcher)) {
+	r := start(t, t.TempDir(), by)
 	r.must(os.MkdirAll(r.path("a/a"), 0o700))
 	r.must(os.MkdirAll(r.path("b/b"), 0o700))
 	r.write("a/a/f")
@@ -54,8 +58,10 @@ func TestHardLinksDoNotKeepWalking(t *testing.T) {
 }
 
 // More open files than there is room for are found when there is room again.
-func TestTooManyOpenFiles(t *testing.T) {
-	r := start(t, t.TempDir(), func(w *Watcher) { w.cfg.mostOpen = 4 })
+func TestTooManyOpenFiles(t *testing.T) { eachBackend(t, testTooManyOpenFiles) }
+
+func testTooManyOpenFiles(t *testing.T, by func(*Watcher)) {
+	r := start(t, t.TempDir(), func(w *Watcher) { by(w); w.cfg.mostOpen = 4 })
 	var files []*os.File
 	for i := range 20 {
 		f, err := os.Create(r.path(strconv.Itoa(i)))
@@ -91,8 +97,10 @@ func TestHandedFilesAreBounded(t *testing.T) {
 }
 
 // While a file is open the checkpoint stays before its last write.
-func TestCheckpointWaitsForWriters(t *testing.T) {
-	r := start(t, t.TempDir(), nil)
+func TestCheckpointWaitsForWriters(t *testing.T) { eachBackend(t, testCheckpointWaitsForWriters) }
+
+func testCheckpointWaitsForWriters(t *testing.T, by func(*Watcher)) {
+	r := start(t, t.TempDir(), by)
 	f, err := os.Create(r.path("f"))
 	r.must(err)
 	defer f.Close()
@@ -122,19 +130,27 @@ func TestOffPublishesNothingButCatchUps(t *testing.T) {
 }
 
 func TestExcludedDirectoryIsNeverWatched(t *testing.T) {
+	eachBackend(t, testExcludedDirectoryIsNeverWatched)
+}
+
+func testExcludedDirectoryIsNeverWatched(t *testing.T, by func(*Watcher)) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "cache/deep"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r := start(t, root, func(w *Watcher) {
-		w.cfg.Excluded = func(p string, _ bool) bool { return p == "cache" || p == "later" || strings.HasSuffix(p, ".tmp") }
+		by(w)
+		w.cfg.Excluded = func(p string, _ bool) bool {
+			top, _, _ := strings.Cut(p, "/")
+			return top == "cache" || top == "later" || strings.HasSuffix(p, ".tmp")
+		}
 	})
 	r.must(os.MkdirAll(r.path("later/deep"), 0o700))
 	r.write("x.tmp")
 	r.write("cache/deep/f")
 	r.write("later/deep/f")
 	r.settle()
-	if s := r.Status(); s.Watched != 1 {
+	if s := r.Status(); s.Watched != 1 && s.Mode == Fsnotify {
 		t.Errorf("%d directories are watched, want the root alone", s.Watched)
 	}
 	r.fake.mu.Lock()
@@ -162,8 +178,12 @@ func (s stuck) Publish(ctx context.Context, events ...fastsync.Event) error {
 }
 
 func TestTooManyWaitingEventsBecomeACatchUp(t *testing.T) {
+	eachBackend(t, testTooManyWaitingEventsBecomeACatchUp)
+}
+
+func testTooManyWaitingEventsBecomeACatchUp(t *testing.T, by func(*Watcher)) {
 	s := stuck{fake: newFake(), free: make(chan struct{})}
-	r := start(t, t.TempDir(), func(w *Watcher) { w.cfg.most, w.cfg.Publisher = 10, s })
+	r := start(t, t.TempDir(), func(w *Watcher) { by(w); w.cfg.most, w.cfg.Publisher = 10, s })
 	for i := range 100 {
 		r.write(strconv.Itoa(i))
 	}
@@ -175,6 +195,25 @@ func TestTooManyWaitingEventsBecomeACatchUp(t *testing.T) {
 		})
 	}
 	eventually(t, "a catch-up", func() bool { return !r.Status().CatchUpAt.IsZero() })
+}
+
+func TestRootGoneAndBack(t *testing.T) { eachBackend(t, testRootGoneAndBack) }
+
+func testRootGoneAndBack(t *testing.T, by func(*Watcher)) {
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, root, by)
+	r.must(os.Rename(root, root+".old"))
+	eventually(t, "status tells", func() bool { return r.Status().RootError != "" })
+	r.must(os.Mkdir(root+".new", 0o700))
+	r.must(os.WriteFile(root+".new/f", nil, 0o600))
+	r.must(os.Rename(root+".new", root))
+	r.waitFor(t, fastsync.Root, fastsync.Tree)
+	eventually(t, "status recovers", func() bool { return r.Status().RootError == "" })
+	r.write("g")
+	r.waitFor(t, "g", fastsync.Entry)
 }
 
 const mounted = "FASTSYNC_TEST_MOUNT"
@@ -192,6 +231,10 @@ func TestUnmountedRoot(t *testing.T) {
 		}
 		return
 	}
+	eachBackend(t, testUnmountedRoot)
+}
+
+func testUnmountedRoot(t *testing.T, by func(*Watcher)) {
 	root := t.TempDir()
 	mount := func() error { return unix.Mount("none", root, "tmpfs", 0, "") }
 	if err := mount(); errors.Is(err, unix.EPERM) {
@@ -202,7 +245,7 @@ func TestUnmountedRoot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "f"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, root, nil)
+	r := start(t, root, by)
 	r.must(unix.Unmount(root, 0))
 	if r.Status().RootError == "" {
 		t.Error("who asks for the status is not told that the root is gone")

@@ -91,6 +91,14 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 	}
 }
 
+// rest follows a catch-up.
+func (l *loop) rest(since *time.Time) {
+	l.catching = false
+	if since != nil {
+		l.demand(*since)
+	}
+}
+
 // rested tells whether the last catch-up ended ten times as long ago as it took:
 // writes to files with several names must not keep a core busy with walks.
 func (l *loop) rested(now time.Time) bool {

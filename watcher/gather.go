@@ -74,6 +74,27 @@ func (g *gatherer) touch(p string) {
 	}
 }
 
+// finish notes that a writer has closed a regular file. It is ready, unless
+// another one has it open: where the kernel does not tell that, it counts as
+// closed. The time of its last change stays, for closing it is none.
+func (g *gatherer) finish(p string) {
+	now := time.Now()
+	state, _ := lease.Probe(g.w.abs(p))
+	q := g.probing[p]
+	switch {
+	case state == lease.Open && q == nil:
+		g.start(p, now)
+	case state == lease.Open:
+		q.pause, q.quiet = time.Millisecond, false
+		g.later(q, now.Add(time.Millisecond))
+	case q == nil:
+		g.putSince(p, fastsync.Entry, now)
+	default:
+		delete(g.probing, p)
+		g.putSince(p, fastsync.Entry, q.at)
+	}
+}
+
 // start probes p for the first time, with the time of its change.
 func (g *gatherer) start(p string, at time.Time) {
 	q := &pending{at: at, pause: time.Millisecond}

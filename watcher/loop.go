@@ -4,8 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,12 +21,17 @@ const margin = 2 * time.Second
 type loop struct {
 	gatherer
 	running  *sync.WaitGroup
+	started  time.Time
 	tree     *tree
+	fan      *fanotify // nil while inotify watches, and then the tree is empty
+	beneath  []string  // mounts below the root, which fan does not see
+	end      error     // set when fan cannot go on
 	overflow chan struct{}
 
 	// heard is since when the loop listens and hears nothing, good a time up to
 	// which every event of the kernel was read.
 	heard, good time.Time
+	echo        echo
 	root        fs.FileInfo // as it was when it was watched; nil while it is gone
 	rootError   string
 
@@ -51,6 +54,7 @@ func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
 	return &loop{
 		gatherer: newGatherer(w, running),
 		running:  running,
+		started:  time.Now(),
 		tree:     newTree(w),
 		overflow: make(chan struct{}, 1),
 		caught:   make(chan *time.Time, 1),
@@ -64,47 +68,56 @@ func (l *loop) begin() {
 	now := time.Now()
 	l.heard, l.good, l.walked = now, now, now
 	if root, err := os.Lstat(l.w.cfg.Root); err == nil {
-		l.root = root
-		l.tree.addRoot()
+		l.watchRoot(root)
 	} else {
 		l.lost(err)
 	}
 }
 
-// begun follows the first walk.
+// begun follows the first walk, if there was one.
 func (l *loop) begun(ctx context.Context) {
-	release()
+	if l.tree.known.count > 0 {
+		release()
+	}
 	l.rewalk(ctx)
+	if l.w.wasReady() {
+		return
+	}
 	close(l.w.ready)
+	if mode := l.w.mode(); mode != Off {
+		l.w.cfg.Log.Info().Str("watch", mode).Dur("took", time.Since(l.started)).Msg("watching")
+	}
 }
 
-func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
+// run handles what comes until ctx ends, or fanotify does: its error says why.
+func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-chan heard) error {
+	watching := events != nil || told != nil
 	var roots <-chan time.Time
-	if events != nil {
+	if watching {
 		t := time.NewTicker(rootEvery)
 		defer t.Stop()
 		roots = t.C
 	}
-	for ready := false; ; {
+	for ready := false; l.end == nil; {
 		if !ready && len(l.tree.walks) == 0 {
 			ready = true
 			l.begun(ctx)
 		}
-		l.arm(events != nil)
+		l.arm(watching)
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-l.more():
 			l.step()
 		case e, ok := <-events:
 			if !ok {
-				return
+				return nil
 			}
-			l.listened(time.Now())
-			l.take(e)
-			l.heard = time.Now()
+			l.notice(e)
+		case h := <-told:
+			l.hear(h)
 		case <-l.overflow:
-			l.overflowed()
+			l.overflowed("raise sysctl fs.inotify.max_queued_events")
 		case <-l.w.handed:
 			l.adopt()
 			l.heard = time.Now()
@@ -113,85 +126,102 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event) {
 		case <-l.published:
 			l.flying, l.flyingSince = false, time.Time{}
 		case since := <-l.caught:
-			l.catching = false
-			if since != nil {
-				l.demand(*since)
-			}
+			l.rest(since)
 		case r := <-l.rewalked:
 			l.merge(r)
 			l.heard = time.Now()
 		case reply := <-l.w.asked:
-			reply <- l.answer(events != nil)
+			reply <- l.answer(watching)
 		case <-l.rewalks.C:
 			l.rewalks.set = false
 			l.rewalk(ctx)
 		case now := <-l.soon.C:
 			l.soon.set = false
-			l.tick(ctx, now, events != nil)
+			l.tick(ctx, now, watching)
 		case <-roots:
 			l.checkRoot()
 		}
-		if missed, full := l.flush(ctx); full {
-			l.w.cfg.Log.Warn().Time("since", missed).Msg("too many events wait for redis; dropped them for a catch-up")
-			l.demand(missed)
-		}
-		l.rearm()
+		l.send(ctx)
 	}
+	return l.end
+}
+
+// send hands on what is ready, and sees to what comes next.
+func (l *loop) send(ctx context.Context) {
+	if missed, full := l.flush(ctx); full {
+		l.w.cfg.Log.Warn().Time("since", missed).Msg("too many events wait for redis; dropped them for a catch-up")
+		l.demand(missed)
+	}
+	l.rearm()
+}
+
+// notice takes what inotify tells.
+func (l *loop) notice(e fsnotify.Event) {
+	l.listened(time.Now())
+	if e.Name == l.echo.path {
+		l.read(l.echo.heard())
+		return
+	}
+	if c, ok := ofInotify(l.w.cfg.Root, e); ok {
+		l.take(c)
+	}
+	l.heard = time.Now()
 }
 
 // take handles one event of the kernel.
-func (l *loop) take(e fsnotify.Event) {
-	p, err := filepath.Rel(l.w.cfg.Root, e.Name)
-	if err != nil || p == ".." || strings.HasPrefix(p, "../") {
-		return
-	}
+func (l *loop) take(c change) {
+	p := c.path
 	if p == fastsync.Root {
-		if e.Has(fsnotify.Chmod) {
+		if c.what&attrib != 0 {
 			l.put(p, fastsync.Entry)
 		}
-		if e.Has(fsnotify.Remove | fsnotify.Rename) {
+		if c.what&gone != 0 {
 			l.root = nil // its watch has ended, even if it is back already
 			l.checkRoot()
 		}
 		return
 	}
-	known := l.tree.knows(p)
-	if known && e.Has(fsnotify.Remove|fsnotify.Rename) {
+	known := c.dir || l.tree.knows(p)
+	if l.w.cfg.Excluded(p, known) {
+		return
+	}
+	if known && c.what&gone != 0 {
 		l.tree.forget(p)
 		// Should its name be taken again before anybody looks, what was below
 		// the old directory still has to go.
 		l.put(p, fastsync.Tree)
 	}
-	if l.w.cfg.Excluded(p, known) {
-		return
-	}
 	info, err := os.Lstat(l.w.abs(p))
 	if err == nil && info.IsDir() {
-		if l.w.cfg.Excluded(p, true) {
-			return
+		if !l.w.cfg.Excluded(p, true) {
+			l.takeDir(c)
 		}
-		if l.tree.knows(p) && !e.Has(fsnotify.Create) {
-			l.put(p, fastsync.Entry) // its mode or owner
-			return
-		}
-		l.enter(p)
 		return
 	}
 	if l.tree.knows(p) {
 		l.tree.forget(p) // something else has taken its name
+	}
+	if err != nil {
+		if l.checkRoot(); l.root == nil {
+			return // all of it is published when it is back
+		}
 	}
 	if err != nil || !info.Mode().IsRegular() {
 		l.drop(p)
 		l.put(p, fastsync.Entry)
 		return
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && e.Has(fsnotify.Write|fsnotify.Chmod) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && c.what&(written|attrib) != 0 {
 		// The kernel tells one name of it only; the others have its new ctime.
 		if l.linked.IsZero() {
 			l.linked = time.Now()
 		}
 	}
-	l.touch(p)
+	if c.what&closed != 0 {
+		l.finish(p)
+	} else {
+		l.touch(p)
+	}
 }
 
 // enter watches a directory that is new by its name and publishes what is
@@ -226,10 +256,10 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 // overflowed follows a loss of events by the kernel: watch everything anew,
 // then look for what changed since the last time that nothing was lost.
-func (l *loop) overflowed() {
+func (l *loop) overflowed(advice string) {
 	since := l.good
-	l.w.cfg.Log.Warn().Time("since", since).Msg("the kernel lost events; catching up. If this is often, raise sysctl fs.inotify.max_queued_events")
-	if l.root != nil {
+	l.w.cfg.Log.Warn().Time("since", since).Str("if_often", advice).Msg("the kernel lost events; catching up")
+	if l.root != nil && l.fan == nil {
 		if walk := l.tree.addRoot(); walk.Before(since) {
 			since = walk
 		}

@@ -60,7 +60,7 @@ func TestOverflowDuringAWalkLooksBackToItsBeginning(t *testing.T) {
 	l := idle(t)
 	began := time.Now().Add(-time.Hour)
 	l.tree.walks = []*walk{{began: began, dir: "d"}}
-	l.overflowed()
+	l.overflowed("")
 	if l.again == nil || l.again.After(began) {
 		t.Errorf("it looks since %v, want before %v", l.again, began)
 	}
@@ -101,6 +101,59 @@ func TestSilenceMovesTheCheckpointWhenAsked(t *testing.T) {
 	r.must(r.CatchUp(t.Context(), time.Now()))
 	first := r.Status().Checkpoint
 	eventually(t, "a later checkpoint", func() bool { return r.Status().Checkpoint.After(first) })
+}
+
+// Events that never cease do not hold the checkpoint back.
+func TestCheckpointMovesUnderLoad(t *testing.T) { eachBackend(t, testCheckpointMovesUnderLoad) }
+
+func testCheckpointMovesUnderLoad(t *testing.T, by func(*Watcher)) {
+	r := start(t, t.TempDir(), by)
+	r.must(r.CatchUp(t.Context(), time.Now()))
+	ctx, cancel := context.WithCancel(t.Context())
+	load := make(chan error, 1)
+	go func() {
+		often := time.NewTicker(tick / 50)
+		defer often.Stop()
+		for {
+			if err := os.WriteFile(r.path("f"), nil, 0o600); err != nil {
+				load <- err
+				return
+			}
+			select {
+			case <-ctx.Done():
+				load <- nil
+				return
+			case <-often.C:
+			}
+		}
+	}()
+	begun := time.Now()
+	eventually(t, "the checkpoint passes the start of the load", func() bool { return r.Status().Checkpoint.After(begun) })
+	cancel()
+	r.must(<-load)
+}
+
+// An answer that was lost makes the next ones count for less, never for more.
+func TestEchoesThatAreLost(t *testing.T) {
+	l := idle(t)
+	t.Cleanup(l.echo.close)
+	first := time.Now()
+	for i := range 2 * mostEchoes {
+		l.echo.ask(l.tree.kernel, first.Add(time.Duration(i)*tick))
+	}
+	if n := len(l.echo.asked); n != mostEchoes {
+		t.Errorf("%d wait for an answer, want at most %d", n, mostEchoes)
+	}
+	e := <-l.tree.kernel.Events                              // the kernel makes one of those that follow each other
+	l.good, l.heard = first.Add(-tick), first.Add(time.Hour) // no silence
+	l.notice(e)
+	if !l.good.Equal(first) {
+		t.Errorf("good %v, want %v, when the first was made", l.good, first)
+	}
+	l.listened(l.heard.Add(time.Hour))
+	if len(l.echo.asked) > 0 {
+		t.Error("silence does not end the wait for those that were lost")
+	}
 }
 
 // Who asks is not held up by a disk that hangs.

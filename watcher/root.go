@@ -2,6 +2,7 @@ package watcher
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // checkRoot notices a root that was removed, replaced or unmounted, which
-// inotify does not tell, and one that came back.
+// the kernel does not always tell, and one that came back.
 func (l *loop) checkRoot() {
 	info, err := os.Lstat(l.w.cfg.Root)
 	if err == nil && !info.IsDir() {
@@ -28,19 +29,35 @@ func (l *loop) checkRoot() {
 		l.lost(err)
 		return
 	}
-	l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
-	l.root, l.rootError = info, ""
-	l.tree.addRoot()
-	l.demand(time.Time{})
+	l.demand(time.Time{}) // also for inotify, should fanotify end here
+	if l.watchRoot(info) {
+		l.w.cfg.Log.Info().Msg("recovered: the root is back; publishing all of it")
+	}
 }
 
 func (l *loop) lost(err error) {
-	if l.rootError != "" {
+	text := "the root is gone: " + err.Error()
+	if l.rootError == text {
 		return
 	}
-	l.rootError = "the root is gone: " + err.Error()
+	l.rootError = text
 	l.w.cfg.Log.Error().Err(err).Str("root", l.w.cfg.Root).Msg("the root is gone; mount it or make it again, nothing is watched until then")
 	l.root = nil
 	l.tree.forget(fastsync.Root)
 	l.tree.walks = nil
+	if l.fan != nil {
+		l.fan.unmark()
+	}
+}
+
+// watchRoot watches all of the root anew and tells whether it can.
+func (l *loop) watchRoot(info fs.FileInfo) bool {
+	if l.fan != nil && !l.mark() {
+		return false
+	}
+	l.root, l.rootError = info, ""
+	if l.fan == nil {
+		l.tree.addRoot()
+	}
+	return true
 }

@@ -26,16 +26,29 @@ func (w *Watcher) Status() Status {
 
 // listened moves good on: nothing came for a tick, so the kernel's queue was
 // empty when that began. It needs no timer: who wants to know asks, and what
-// comes after a silence tells of it.
-func (l *loop) listened(now time.Time) {
-	if now.Sub(l.heard) >= tick {
-		l.good, l.heard = l.heard, now
+// comes after a silence tells of it. It tells whether there was one.
+func (l *loop) listened(now time.Time) bool {
+	if now.Sub(l.heard) < tick {
+		return false
+	}
+	l.read(l.heard)
+	l.heard, l.echo.asked = now, nil
+	return true
+}
+
+// read moves good on: every event of the kernel up to then was read.
+func (l *loop) read(until time.Time) {
+	if until.After(l.good) {
+		l.good = until
 	}
 }
 
 // answer tells how things are now.
 func (l *loop) answer(watching bool) Status {
-	l.listened(time.Now())
+	now := time.Now()
+	if !l.listened(now) && l.tree.kernel != nil {
+		l.echo.ask(l.tree.kernel, now) // for who asks next
+	}
 	if watching {
 		l.checkRoot()
 	}
@@ -59,6 +72,9 @@ func (l *loop) report() Status {
 	s := &l.w.status
 	s.Watched, s.Unwatched = l.tree.known.count-len(l.tree.bare), len(l.tree.bare)
 	s.Reason, s.RootError, s.Pending = l.tree.reason, l.rootError, len(l.probing)
+	if l.fan != nil {
+		s.Unwatched, s.Reason = len(l.beneath), unseen(l.beneath)
+	}
 	for _, since := range l.w.owed {
 		if since.Before(checkpoint) {
 			checkpoint = since

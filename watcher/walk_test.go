@@ -202,12 +202,14 @@ func TestALinkInTheMiddleOfAWalk(t *testing.T) {
 }
 
 // fsnotify ends the watch of a directory that moves, also when it is back at once.
-func TestRootMovedAndBackAtOnce(t *testing.T) {
+func TestRootMovedAndBackAtOnce(t *testing.T) { eachBackend(t, testRootMovedAndBackAtOnce) }
+
+func testRootMovedAndBackAtOnce(t *testing.T, by func(*Watcher)) {
 	root := filepath.Join(t.TempDir(), "root")
 	if err := os.Mkdir(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, root, nil)
+	r := start(t, root, by)
 	r.write("f")
 	r.settle()
 	r.forget()

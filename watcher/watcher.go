@@ -1,10 +1,12 @@
 // Package watcher notices what changes below a root and publishes where to
 // look: one event per finished write, at once.
 //
-// It watches each directory with inotify, and where it cannot be sure (start,
-// an overflow of the kernel's queue, a root that went away and came back) it
-// catches up: a walk that only stats, for what has a new ctime. Directories
-// that the kernel has no watches left for are walked on a timer.
+// It watches each directory with inotify, or the root's whole file system with
+// one fanotify mark, which costs the same however many directories there are.
+// Where it cannot be sure (start, an overflow of the kernel's queue, a root that
+// went away and came back) it catches up: a walk that only stats, for what has
+// a new ctime. Directories that inotify has no watches left for are walked on a
+// timer.
 //
 // It promises that each change below the root gives an event at or after the
 // change, and that a regular file gives none while a writer has it open. It
@@ -32,6 +34,8 @@ import (
 const (
 	// Fsnotify watches every directory with inotify.
 	Fsnotify = "fsnotify"
+	// Fanotify watches the file system of the root by one mark; see [Probe].
+	Fanotify = "fanotify"
 	// Off watches nothing; CatchUp works all the same.
 	Off = "off"
 )
@@ -46,10 +50,14 @@ type Config struct {
 	// Root is the directory to watch.
 	Root      string
 	Publisher Publisher
-	// Excluded tells whether a path is left out; nil leaves nothing out.
+	// Excluded tells whether a path is left out, by itself or with a directory
+	// above it; nil leaves nothing out.
 	Excluded func(path string, dir bool) bool
-	// Mode is Fsnotify or Off; empty means Fsnotify.
+	// Mode is Fsnotify, Fanotify or Off; empty means Fsnotify.
 	Mode string
+	// Fallback lets inotify take over when fanotify cannot go on: something is
+	// mounted below the root, or the root comes back on another file system.
+	Fallback bool
 	// Quiet is how long a file must not change before it counts as finished
 	// where the kernel does not tell whether it is open. 0 means 1 s.
 	Quiet time.Duration
@@ -62,12 +70,21 @@ type Config struct {
 	// slack is how much earlier than asked for a catch-up looks, for clocks
 	// that tick coarsely; tests that compare sets make it 0.
 	slack time.Duration
+	// mostPlaces is how many directories fanotify remembers; shortQueue lets
+	// the kernel drop its events beyond some thousands. Both are for tests.
+	mostPlaces int
+	shortQueue bool
 }
 
 // Status is how a Watcher fares.
 type Status struct {
-	Mode string `json:"mode"`
-	// Watched and Unwatched count directories. Reason says why some are unwatched.
+	// Mode is the kind of watch at present. Fallback says why it is not the one
+	// that the Watcher was started with.
+	Mode     string `json:"mode"`
+	Fallback string `json:"fallback,omitempty"`
+	// Watched and Unwatched count directories. Under fanotify Watched is 0: the
+	// whole file system is watched, and nobody counts what is in it; Unwatched
+	// counts what is mounted below the root. Reason says why some are unwatched.
 	Watched   int    `json:"watched"`
 	Unwatched int    `json:"unwatched"`
 	Reason    string `json:"reason,omitempty"`
@@ -117,8 +134,8 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.Mode == "" {
 		cfg.Mode = Fsnotify
 	}
-	if cfg.Mode != Fsnotify && cfg.Mode != Off {
-		faults = append(faults, fmt.Errorf("watch mode %q: want %s or %s", cfg.Mode, Fsnotify, Off))
+	if cfg.Mode != Fsnotify && cfg.Mode != Fanotify && cfg.Mode != Off {
+		faults = append(faults, fmt.Errorf("watch mode %q: want %s, %s or %s", cfg.Mode, Fsnotify, Fanotify, Off))
 	}
 	if cfg.Publisher == nil {
 		faults = append(faults, errors.New("watcher: no publisher"))
@@ -146,7 +163,7 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.RewalkEvery == 0 {
 		cfg.RewalkEvery = 30 * time.Second
 	}
-	cfg.mostOpen, cfg.most, cfg.slack = mostOpen, most, margin
+	cfg.mostOpen, cfg.most, cfg.slack, cfg.mostPlaces = mostOpen, most, margin, mostPlaces
 	return &Watcher{
 		cfg: cfg, ready: make(chan struct{}), handed: make(chan struct{}, 1),
 		started: make(chan struct{}), ended: make(chan struct{}), asked: make(chan chan<- Status),
@@ -154,12 +171,13 @@ func New(cfg Config) (*Watcher, error) {
 	}, nil
 }
 
-// Ready is closed when every directory is watched, or known as one that
+// Ready is closed when the file system or every directory is watched, or known as one that
 // cannot be. What changes after that gives an event.
 func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 
-// Run watches until ctx ends and then returns nil. Its only other error is
-// that the kernel gives no inotify instance.
+// Run watches until ctx ends and then returns nil. Its only other errors are
+// that the kernel gives no inotify instance, or that fanotify cannot watch the
+// root and may not fall back.
 func (w *Watcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -169,19 +187,34 @@ func (w *Watcher) Run(ctx context.Context) error {
 	close(w.started)
 	defer close(w.ended)
 	if w.cfg.Mode == Off {
-		l.run(ctx, nil)
-		return nil
+		return l.run(ctx, nil, nil)
 	}
+	if w.cfg.Mode == Fanotify {
+		if err := l.byFanotify(ctx); err == nil || !w.cfg.Fallback {
+			return err
+		}
+	}
+	return l.byInotify(ctx)
+}
+
+func (l *loop) byInotify(ctx context.Context) error {
 	kernel, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("make an inotify instance: %w; raise sysctl fs.inotify.max_user_instances or end other watchers", err)
 	}
 	defer kernel.Close()
 	l.tree.kernel = kernel
-	running.Go(func() { w.drain(ctx, kernel.Errors, l.overflow) })
+	defer l.echo.close()
+	l.running.Go(func() { l.w.drain(ctx, kernel.Errors, l.overflow) })
 	l.begin()
-	l.run(ctx, kernel.Events)
-	return nil
+	return l.run(ctx, kernel.Events, nil)
+}
+
+// mode is the kind of watch at present.
+func (w *Watcher) mode() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status.Mode
 }
 
 // drain reads the kernel's errors for as long as ctx lives. It never calls

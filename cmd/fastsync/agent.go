@@ -31,7 +31,13 @@ type agentState struct {
 	Chosen string `json:"chosen"`
 }
 
-const agentBeat = 2 * time.Second
+const (
+	// agentBeat is the time between two writes of the state, and so how much of
+	// what is known a restart looks for once more.
+	agentBeat = 5 * time.Second
+	// owedBeat stands in for it while a catch-up has failed and is tried again.
+	owedBeat = 2 * time.Second
+)
 
 // relayWait is how long the first catch-up waits for the relay to listen, so
 // that no published path falls between the two.
@@ -52,7 +58,8 @@ func (s *service) runAgent(ctx context.Context) error {
 	keys := fastsync.NewKeys(s.cfg.Name)
 	pub := publisher.New(publisher.Config{Redis: s.redis, Keys: keys, Log: s.log})
 	w, err := watcher.New(watcher.Config{
-		Root: s.cfg.Source, Publisher: pub, Excluded: s.filter.Excluded, Mode: s.mode(), Log: s.log,
+		Root: s.cfg.Source, Publisher: pub, Excluded: s.filter.Excluded, Mode: s.mode,
+		Fallback: s.cfg.Watch == "auto", Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -111,22 +118,25 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		}
 	}
 	catchUp()
-	tick := time.NewTicker(agentBeat)
-	defer tick.Stop()
 	for {
-		if at := w.Status().Checkpoint; at.After(since) && s.cfg.Watch != "off" {
-			since = at
+		watch := w.Status()
+		if watch.Checkpoint.After(since) && s.cfg.Watch != "off" {
+			since = watch.Checkpoint
 		}
 		s.beat(ctx, keys, since, agentState{
-			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: w.Status(), Relayed: relay.Relayed(), Refused: relay.Refused(),
-			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(),
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: relay.Relayed(), Refused: relay.Refused(),
+			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback),
 		})
+		beat := agentBeat
+		if owed {
+			beat = owedBeat
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-gaps:
 			catchUp()
-		case <-tick.C:
+		case <-time.After(beat):
 			if owed {
 				catchUp()
 			}
@@ -134,20 +144,45 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 	}
 }
 
-// mode is the kind of watch that --watch means.
-func (s *service) mode() string {
-	if s.cfg.Watch == "auto" {
-		return "fsnotify"
+// chooseWatch decides what --watch means here, before anything starts.
+func (s *service) chooseWatch(sourceGood bool) error {
+	s.mode = s.cfg.Watch
+	switch s.cfg.Watch {
+	case "fsnotify", "off":
+		return nil
+	case "auto", "fanotify":
+	default:
+		return fmt.Errorf("--watch %q: use auto, fsnotify, fanotify or off", s.cfg.Watch)
 	}
-	return s.cfg.Watch
+	if !sourceGood || s.filter == nil {
+		return nil // told already
+	}
+	s.noFanotify = watcher.Probe(s.cfg.Source, s.filter.Excluded)
+	if s.cfg.Watch == "fanotify" {
+		if s.noFanotify != nil {
+			return fmt.Errorf("--watch fanotify: %w; or use --watch auto", s.noFanotify)
+		}
+		return nil
+	}
+	s.mode = watcher.Fanotify
+	if s.noFanotify != nil {
+		s.mode = watcher.Fsnotify
+	}
+	return nil
 }
 
-// chosen says why the watch mode is what it is.
-func (s *service) chosen() string {
-	if s.cfg.Watch == "auto" {
-		return "chosen by auto: it is the only kind of watch that this build has"
+// chosen says why the watch mode is what it is; fallback is why the watcher
+// left fanotify while it ran.
+func (s *service) chosen(fallback string) string {
+	switch {
+	case s.cfg.Watch != "auto":
+		return "as --watch says"
+	case fallback != "":
+		return "chosen by auto, while it ran: " + fallback
+	case s.noFanotify != nil:
+		return "chosen by auto: " + s.noFanotify.Error()
 	}
-	return "as --watch says"
+	return "chosen by auto: the kernel and the rights allow it"
 }
 
 func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.Time, error) {

@@ -18,7 +18,9 @@ import (
 func TestChurn(t *testing.T) {
 	seed := churnNumber(t, "FASTSYNC_CHURN_SEED", 1)
 	for name, kills := range map[string]int{"one run": 0, "killed": 4} {
-		t.Run(name, func(t *testing.T) { churn(t, seed+uint64(kills), kills) })
+		for _, watch := range []string{"fsnotify", "auto"} { // fanotify where it can be
+			t.Run(name+" "+watch, func(t *testing.T) { churn(t, seed+uint64(kills), kills, watch) })
+		}
 	}
 }
 
@@ -34,7 +36,7 @@ func churnNumber(t *testing.T, name string, unset uint64) uint64 {
 	return n
 }
 
-func churn(t *testing.T, seed uint64, kills int) {
+func churn(t *testing.T, seed uint64, kills int, watch string) {
 	for _, tool := range []string{"rsync", "redis-server"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("CI") != "" {
@@ -51,6 +53,7 @@ func churn(t *testing.T, seed uint64, kills int) {
 	})
 	c := newChurner(t, seed)
 	s := newChurned(t, c.root)
+	s.watch = watch
 	s.start()
 	before := s.swept()
 	for i := range ops {
@@ -73,6 +76,7 @@ func churn(t *testing.T, seed uint64, kills int) {
 type churned struct {
 	t                   *testing.T
 	root, target, state string
+	watch               string
 	cmd                 *exec.Cmd
 	log                 *os.File
 }
@@ -95,7 +99,7 @@ func newChurned(t *testing.T, root string) *churned {
 }
 
 func (s *churned) start() {
-	s.cmd = exec.Command("fastsync", "run", "--source", s.root, "--target", "t="+s.target, "--delete",
+	s.cmd = exec.Command("fastsync", "run", "--source", s.root, "--target", "t="+s.target, "--watch", s.watch, "--delete",
 		"--max-delete", "1000000", "--sweep-every", "0", "--state-dir", s.state, "--redis-listen", "")
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
@@ -122,7 +126,7 @@ func (s *churned) swept() string {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		last, _ = exec.Command("fastsync", "status", "--json", "--state-dir", s.state).Output()
 		var st status
-		if json.Unmarshal(last, &st) != nil || len(st.Targets) != 1 || st.Agent == nil || st.Agent.Watch.Watched == 0 {
+		if json.Unmarshal(last, &st) != nil || len(st.Targets) != 1 || st.Agent == nil || st.Agent.CaughtUp.IsZero() { // it watches by then
 			continue
 		}
 		if sw := st.Targets[0].Sweep; !sw.Running && !sw.Finished.IsZero() {

@@ -63,7 +63,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML `FILE` with any of these settings")
 	f.StringVar(&c.Source, "source", "", "`DIR` whose changes are shipped, the root (a pull takes host:path or rsync://host/module/)")
 	f.StringArrayVar((*[]string)(&c.Targets), "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
-	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify or off (only what the CMS publishes)")
+	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify, fanotify or off (only what the CMS publishes)")
 	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
 	f.IntVar(&c.Warm, "warm", 2, "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")

@@ -45,6 +45,8 @@ type service struct {
 	server      *redisserver.Server
 	redis       redis.UniversalClient
 	every       time.Duration // between sweeps
+	mode        string        // of the watcher
+	noFanotify  error         // why auto did not take it
 	agent       bool
 	subscribers bool
 }
@@ -115,8 +117,8 @@ func (s *service) prepare() error {
 	if s.subscribers {
 		fault(s.prepareTargets(sourceGood))
 	}
-	if s.agent && s.cfg.Watch != "auto" && s.cfg.Watch != "fsnotify" && s.cfg.Watch != "off" {
-		fault(fmt.Errorf("--watch %q: use auto, fsnotify or off", s.cfg.Watch))
+	if s.agent {
+		fault(s.chooseWatch(sourceGood))
 	}
 	fault(s.prepareRedis())
 	return errors.Join(faults...)
@@ -201,7 +203,7 @@ func (s *service) runParts(ctx context.Context) error {
 	if s.agent {
 		// Before anything can arrive anywhere, so that who publishes next finds the root.
 		s.beat(ctx, fastsync.NewKeys(s.cfg.Name), time.Time{}, agentState{
-			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watcher.Status{Mode: s.mode()}, Version: ownVersion(), Chosen: s.chosen(),
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watcher.Status{Mode: s.mode}, Version: ownVersion(), Chosen: s.chosen(""),
 		})
 	}
 	g, ctx := errgroup.WithContext(ctx)

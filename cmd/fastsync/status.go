@@ -15,6 +15,7 @@ import (
 
 	"github.com/fastsync/fastsync"
 	"github.com/fastsync/fastsync/subscriber"
+	"github.com/fastsync/fastsync/watcher"
 )
 
 // status is what `fastsync status --json` prints.
@@ -188,15 +189,26 @@ func printAgent(p func(string, ...any), st status, now time.Time) {
 	if now.Sub(a.Heartbeat) > alive {
 		p("agent     %s: GONE since %s; start it again", a.Source, ago(now, a.Heartbeat))
 	} else {
-		p("agent     %s: watch %s, %d directories, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, a.Watch.Watched, a.Relayed, a.Refused, a.Version)
+		p("agent     %s: watch %s, %s, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, watched(a.Watch), a.Relayed, a.Refused, a.Version)
 	}
 	p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
 	if a.Watch.RootError != "" {
 		p("          %s", a.Watch.RootError)
 	}
-	if a.Watch.Unwatched > 0 {
+	if a.Watch.Unwatched > 0 && a.Watch.Mode == watcher.Fanotify {
+		p("          not all is watched: %s", a.Watch.Reason)
+	} else if a.Watch.Unwatched > 0 {
 		p("          %d directories are not watched: %s", a.Watch.Unwatched, a.Watch.Reason)
 	}
+}
+
+// watched says how much is watched: one mark of fanotify covers a whole file
+// system, so that nobody knows the number of directories.
+func watched(w watcher.Status) string {
+	if w.Mode == watcher.Fanotify {
+		return "the whole file system"
+	}
+	return fmt.Sprintf("%d directories", w.Watched)
 }
 
 // printTarget puts what is wrong first, then the figures.

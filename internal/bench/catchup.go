@@ -123,7 +123,7 @@ func (w *world) comeBack(ctx context.Context, one tool, s *synced, round int) (w
 	}
 	err = c.swept(ctx)
 	if err == nil {
-		err = pause(ctx, 5*time.Second) // until a checkpoint is written that is later than the trees
+		err = pause(ctx, 10*time.Second) // until a checkpoint is written that is later than the trees
 	}
 	c.end()
 	if err != nil {

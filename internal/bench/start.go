@@ -14,7 +14,7 @@ import (
 func start(ctx context.Context, w *world) ([]table, error) {
 	t := table{
 		title: fmt.Sprintf("Start to watching, and memory: %d directories", w.sizes.watched),
-		how:   "fastsync agent with a Redis of its own, from its start to the moment when its first catch-up began, which is when it watches; beside a bare walk that adds each directory to fsnotify. Memory of the one process, 3 s after the catch-up.",
+		how:   "fastsync agent with a Redis of its own, from its start to the moment when it says that it watches; beside a bare walk that adds each directory to fsnotify. Memory of the one process, 3 s after the catch-up.",
 		head:  []string{"tool", "watching s", "× bare", "caught up s", "RSS MB", "PSS MB"},
 	}
 	tools := w.contestants(ctx, &t, fsnotify, fanotify)
@@ -77,13 +77,14 @@ func (w *world) agent(ctx context.Context, one tool, p places, t *table) (agent,
 		return agent{}, err
 	}
 	defer c.end()
-	l, err := c.await(ctx, "caught up", 1)
-	if err != nil {
-		return agent{}, fmt.Errorf("%s: %w; it said: %s", one.name, err, c.said())
+	var a agent
+	for message, since := range map[string]*time.Duration{"watching": &a.watching, "caught up": &a.caughtUp} {
+		l, err := c.await(ctx, message, 1)
+		if err != nil {
+			return agent{}, fmt.Errorf("%s: %w; it said: %s", one.name, err, c.said())
+		}
+		*since = max(time.Millisecond, l.At.Sub(begun)) // the log has milliseconds
 	}
-	a := agent{caughtUp: l.At.Sub(begun)}
-	// The log has milliseconds: a watch that begins at once may seem to be there before.
-	a.watching = max(time.Millisecond, a.caughtUp-l.took())
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return a, err
 	}
