@@ -122,7 +122,7 @@ func (s *churned) swept() string {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		last, _ = exec.Command("fastsync", "status", "--json", "--state-dir", s.state).Output()
 		var st status
-		if json.Unmarshal(last, &st) != nil || len(st.Targets) != 1 || st.Agent == nil || st.Agent.Watch.Watched == 0 {
+		if json.Unmarshal(last, &st) != nil || len(st.Targets) != 1 || st.Agent == nil || st.Agent.CaughtUp.IsZero() {
 			continue
 		}
 		if sw := st.Targets[0].Sweep; !sw.Running && !sw.Finished.IsZero() {
