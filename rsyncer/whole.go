@@ -33,7 +33,7 @@ func markOf(info fs.FileInfo) *mark {
 }
 
 func markFrom(st *syscall.Stat_t) mark {
-	return mark{st.Ino, uint64(st.Dev), st.Size, st.Mtim.Nano()}
+	return mark{st.Ino, st.Dev, st.Size, st.Mtim.Nano()}
 }
 
 // changed tells whether the file of an entry is not the one that was looked at
