@@ -51,12 +51,29 @@ func TestOneShellServesManyRuns(t *testing.T) {
 	cfg.Target, cfg.Warm = "127.0.0.1:"+target, 1
 	r := open(t, cfg)
 	running(t, r)
+	ready(t, r, 1)
+	eventually(t, "shells wait", func() bool { return free(r) == maxRunning })
+	ch := r.channels.take()
+	before := count(sessions)
 	for i := range 12 {
-		ready(t, r, 1)
-		arrives(t, r, cfg.Source, target, fmt.Sprint(i))
+		inShell(t, r, ch, target, fmt.Sprint(i))
+		must(t, ch.awaitServed())
 	}
-	if n := count(sessions); n > 1+maxRunning {
-		t.Errorf("%d sessions for 12 runs", n)
+	r.channels.giveBack(ch, result{code: -1})
+	if n := count(sessions) - before; n > 0 {
+		t.Errorf("%d sessions more for 12 runs", n)
+	}
+}
+
+// inShell ships a new file by a shell.
+func inShell(t testing.TB, r *Rsyncer, ch *channel, target, name string) {
+	t.Helper()
+	write(t, r.cfg.Source, name, name)
+	p, err := r.prestart(r.everyday(), ch)
+	must(t, err)
+	res := p.feed(context.Background(), []byte("/"+name+"\x00"), func(item) {}, r.cfg.Stall)
+	if res.code != exitOK || res.err != nil || read(target, name) != name {
+		t.Fatalf("%s: %+v", name, res)
 	}
 }
 
@@ -88,17 +105,15 @@ func TestAHostWithoutAShellForUs(t *testing.T) {
 func TestALostShellIsReplaced(t *testing.T) {
 	r, target, _ := overSSH(t, nil)
 	for i := range 3 {
-		r.pool.mu.Lock()
-		for _, procs := range r.pool.idle {
-			for _, p := range procs {
-				signal(t, syscall.SIGKILL, p.channel.ssh.Pid)
-			}
+		eventually(t, "shells wait", func() bool { return free(r) == maxRunning })
+		r.channels.mu.Lock()
+		for _, ch := range r.channels.free {
+			signal(t, syscall.SIGKILL, ch.ssh.Pid)
 		}
-		r.pool.mu.Unlock()
-		arrives(t, r, r.cfg.Source, target, fmt.Sprint("at once ", i))
-		ready(t, r, 2)
-		arrives(t, r, r.cfg.Source, target, fmt.Sprint("after it ", i))
-		ready(t, r, 2)
+		r.channels.mu.Unlock()
+		for j := range 4 { // more than wait in sessions of their own
+			arrives(t, r, r.cfg.Source, target, fmt.Sprint(i, j))
+		}
 	}
 	if n := shells(r); n > r.cfg.Warm+maxRunning {
 		t.Errorf("%d shells", n)
@@ -142,7 +157,15 @@ func TestAHostWithoutRsync(t *testing.T) {
 	cfg.Target, cfg.Warm = "127.0.0.1:"+cfg.Target, 1
 	r := open(t, cfg)
 	running(t, r)
-	eventually(t, "a shell was opened", func() bool { return shells(r) > 0 })
+	eventually(t, "there is a connection", func() bool { return r.shared(fastsync.Live) != "" })
+	ch, err := r.openChannel(context.Background(), fastsync.Live)
+	must(t, err)
+	p, err := r.prestart(r.everyday(), ch)
+	must(t, err)
+	if res := p.feed(context.Background(), []byte("/keep\x00"), func(item) {}, r.cfg.Stall); !stale(res) || !strings.Contains(strings.Join(res.notes, "\n"), "not found") {
+		t.Errorf("%+v", res)
+	}
+	ch.close()
 	var run *fastsync.RunError
 	if _, err := r.Sync(context.Background(), fastsync.Live, entry("keep")); !errors.As(err, &run) || !strings.Contains(run.What, "the host has no rsync") {
 		t.Errorf("%v", err)
@@ -157,11 +180,10 @@ func TestWhatTheShellMakesOfATargetsName(t *testing.T) {
 			cfg.Rsh, cfg.Target, cfg.Warm = sshServer(t), "127.0.0.1:"+target, 1
 			r := open(t, cfg)
 			running(t, r)
-			ready(t, r, 1)
-			if shells(r) == 0 {
-				t.Error("no shell is used")
-			}
-			arrives(t, r, cfg.Source, target, "a")
+			eventually(t, "a shell waits", func() bool { return free(r) > 0 })
+			ch := r.channels.take()
+			inShell(t, r, ch, target, "a")
+			r.channels.giveBack(ch, result{})
 			if made, _ := filepath.Glob(filepath.Join(os.Getenv("HOME"), "made")); len(made) > 0 {
 				_ = os.Remove(made[0])
 				t.Error("the name was taken for a command")

@@ -21,8 +21,8 @@ type channels struct {
 	free    []*channel
 	count   int // all that there are, free or not, and those that are being opened
 	opening int
-	room    int // more the other side did not have; 0 for unknown
-	roomAt  time.Time
+	room    int       // how many the other side had room for
+	full    time.Time // until then there is no more room
 	again   backoff
 	shut    time.Time // none is kept or opened before
 }
@@ -55,7 +55,7 @@ func (c *channels) wanted(now time.Time) (wait, open bool) {
 		return c.count > 0, false
 	}
 	most := c.r.cfg.Warm + maxRunning
-	if c.room > 0 && now.Before(c.roomAt.Add(c.r.limits.respite)) {
+	if now.Before(c.full) {
 		most = min(most, c.room)
 	}
 	if c.opening > 0 || c.count >= most {
@@ -66,16 +66,25 @@ func (c *channels) wanted(now time.Time) (wait, open bool) {
 	return true, true
 }
 
+// fewerThan tells whether there are fewer than n.
+func (c *channels) fewerThan(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count < n
+}
+
 // open opens the one that wanted asked for.
 func (c *channels) open(ctx context.Context) {
 	ch, err := c.r.openChannel(ctx, fastsync.Live)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.opening--
-	if err == nil && ch.refused.Load() && c.count > 1 { // it works, by a login of its own: too dear
-		c.room, c.roomAt = c.count-1, time.Now()
+	if err == nil && ch.refused.Load() { // it has logged in by itself, which is too dear
 		c.count--
-		go ch.close()
+		c.room, c.full = c.count, time.Now().Add(c.r.limits.respite)
+		c.mu.Unlock()
+		ch.close()
+		c.mu.Lock()
 		return
 	}
 	if err != nil {

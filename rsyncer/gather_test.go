@@ -157,7 +157,7 @@ func TestABatchOfManyTreesShipsInRuns(t *testing.T) {
 	cfg.RsyncPath = script(t, `case "$*" in *--delete-missing-args*) echo deletes;; *) echo ships;; esac >> `+file+`; exec `+need(t, "rsync")+` "$@"`)
 	write(t, cfg.Target, "moved", "x")
 	changes := entry("moved")
-	for d := range maxJobs/900 + 1 {
+	for d := range 2*maxJobs/900 + 1 {
 		for i := range 900 {
 			write(t, cfg.Source, fmt.Sprintf("%d/%d", d, i), "")
 		}
@@ -172,7 +172,7 @@ func TestABatchOfManyTreesShipsInRuns(t *testing.T) {
 	if i := slices.Index(runs, "deletes"); i < 2 {
 		t.Errorf("%q", runs)
 	}
-	for d := range maxJobs/900 + 1 {
+	for d := range 2*maxJobs/900 + 1 {
 		if list, _ := os.ReadDir(filepath.Join(cfg.Target, fmt.Sprint(d))); len(list) != 900 {
 			t.Errorf("%d of 900 files in %d", len(list), d)
 		}

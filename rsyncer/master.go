@@ -48,7 +48,7 @@ func (s *share) awaitSocket(ctx context.Context, m *master) bool {
 // keep returns when the connection has ended, nobody has used it for long, or
 // its ssh does not answer: whoever is connected through that waits for ever.
 func (s *share) keep(ctx context.Context, m *master) {
-	beat := min(15*time.Second, s.r.cfg.Stall/4)
+	beat := min(15*time.Second, s.r.cfg.Stall/4, s.r.limits.idle/3)
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	for !s.unused(time.Now()) {

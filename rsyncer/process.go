@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -41,7 +40,8 @@ type process struct {
 	r       *Rsyncer
 	until   time.Time // it is not kept ready longer
 	pid     int
-	stdin   io.WriteCloser
+	stdin   *os.File
+	marked  bool // its list has begun, by an entry that rsync skips
 	found   atomic.Pointer[func(item)]
 	lines   atomic.Int64 // seen so far: read by the watchdog
 	refused atomic.Bool  // ssh had to log in by itself
@@ -75,9 +75,13 @@ func (r *Rsyncer) start(args []string, ch *channel) (*process, error) {
 		cmd.ExtraFiles = []*os.File{ch.in, ch.out}
 		ch.user.Store(p)
 	}
-	var err error
-	if p.stdin, err = cmd.StdinPipe(); err == nil {
-		err = cmd.Start()
+	toRead, stdin, err := os.Pipe()
+	if err == nil {
+		cmd.Stdin, p.stdin = toRead, stdin
+		if err = cmd.Start(); err != nil {
+			stdin.Close()
+		}
+		toRead.Close()
 	}
 	if err != nil {
 		cancel(nil)
@@ -91,13 +95,6 @@ func (r *Rsyncer) start(args []string, ch *channel) (*process, error) {
 // collect makes the writers that take in what rsync says.
 func (p *process) collect() (stdout, stderr *lines) {
 	return &lines{each: func(line string) {
-		p.lines.Add(1)
-		if it, ok := parseItem(line); ok {
-			if found := p.found.Load(); found != nil {
-				(*found)(it)
-			}
-			return
-		}
 		if p.channel != nil {
 			if pid, ok := connector(line); ok {
 				_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -106,6 +103,13 @@ func (p *process) collect() (stdout, stderr *lines) {
 			if ending(line) {
 				return
 			}
+		}
+		p.lines.Add(1)
+		if it, ok := parseItem(line); ok {
+			if found := p.found.Load(); found != nil {
+				(*found)(it)
+			}
+			return
 		}
 		if line != "" && !strings.HasPrefix(line, format) && len(p.res.said) < maxNotes {
 			p.res.said = append(p.res.said, unescape(line))

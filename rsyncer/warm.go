@@ -2,10 +2,6 @@ package rsyncer
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
-	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +28,8 @@ type pool struct {
 	policy  policy
 	idle    map[spec][]*process // oldest first
 	hold    time.Time           // a run that needs room is starting
+	taken   time.Time           // when a batch last wanted one
+	pressed bool                // the one before was shortly before that
 
 	waiting sync.WaitGroup // for all that run starts, and what Sync does while it runs
 }
@@ -64,6 +62,7 @@ func (p *pool) run(ctx context.Context) {
 		}
 		next, missing := p.tend(time.Now())
 		p.fill(ctx, missing)
+		p.reserve(ctx)
 		timer.Reset(time.Until(next))
 	}
 }
@@ -83,44 +82,6 @@ func (p *pool) rouse() {
 	}
 }
 
-// take returns one that waits for its list, or that starts at once in a shell
-// which waits, or nil. What it is asked for is kept ready from then on.
-func (p *pool) take(s spec) *process {
-	if proc, running := p.takeIdle(s); proc != nil || !running {
-		return proc
-	}
-	ch := p.r.channels.take()
-	if ch == nil {
-		return nil
-	}
-	proc, err := p.r.prestart(s, ch)
-	if err != nil {
-		p.r.channels.giveBack(ch, result{code: -1})
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.adopt(proc)
-	return proc
-}
-
-func (p *pool) takeIdle(s spec) (proc *process, running bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.running {
-		return nil, false
-	}
-	defer p.rouse()
-	p.policy.wanted(s, time.Now())
-	for i, proc := range p.idle[s] {
-		if proc.alive() && p.r.inRoot(proc.pid) { // tend takes the others out
-			p.idle[s] = slices.Delete(p.idle[s], i, i+1)
-			return proc, true
-		}
-	}
-	return nil, true
-}
-
 // adopt looks after a process to its end.
 func (p *pool) adopt(proc *process) {
 	p.waiting.Go(func() {
@@ -134,7 +95,7 @@ func (p *pool) adopt(proc *process) {
 
 // tend takes out what has ended or is not to be kept, and returns what is
 // missing, and when to look again.
-func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
+func (p *pool) tend(now time.Time) (next time.Time, missing []want) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.learn(now)
@@ -152,9 +113,8 @@ func (p *pool) tend(now time.Time) (next time.Time, missing []spec) {
 		return next, nil // the share says when it is done
 	}
 	for s := range p.policy.used {
-		for range p.policy.keep(s, now) - len(p.idle[s]) {
-			missing = append(missing, s)
-		}
+		some, until := p.missing(s, now)
+		missing, next = append(missing, some...), soonest(next, until)
 	}
 	if p.policy.failures >= hopeless && len(missing) > 1 {
 		missing = missing[:1] // one to see whether it is any use
@@ -196,16 +156,25 @@ func (p *pool) learn(now time.Time) {
 // another directory, and returns when the next is too old.
 func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 	most := p.policy.keep(s, now)
+	apart, shells := most, most // in sessions of their own, and in shells
+	if p.swaps(s, now) {
+		shells -= p.waiters(s)
+	}
 	kept := p.idle[s][:0]
 	for _, proc := range p.idle[s] {
+		left := &apart
+		if proc.channel != nil {
+			left = &shells
+		}
 		switch {
 		case !proc.alive():
-		case len(kept) >= most || !now.Before(proc.until):
+		case *left <= 0 || !now.Before(proc.until):
 			p.waiting.Go(proc.release)
 		case !p.r.inRoot(proc.pid):
 			p.policy.failed(now, p.policy.limits) // the next may be no better
 			p.waiting.Go(proc.release)
 		default:
+			*left--
 			kept = append(kept, proc)
 			if next.IsZero() || proc.until.Before(next) {
 				next = proc.until
@@ -221,11 +190,14 @@ func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 
 // fill starts what is missing, each in a shell that waits at the other host
 // where there can be one.
-func (p *pool) fill(ctx context.Context, missing []spec) {
-	for _, s := range missing {
-		ch, wait := p.shell(ctx)
-		if wait {
-			continue // whoever has one gives it back, and wakes run
+func (p *pool) fill(ctx context.Context, missing []want) {
+	for _, w := range missing {
+		s, ch := w.spec, (*channel)(nil)
+		if !w.apart {
+			var wait bool
+			if ch, wait = p.shell(ctx); wait {
+				continue // whoever has one gives it back, and wakes run
+			}
 		}
 		proc, err := p.r.prestart(s, ch)
 		p.mu.Lock()
@@ -265,40 +237,6 @@ func (p *pool) shell(ctx context.Context) (ch *channel, wait bool) {
 		})
 	}
 	return nil, wait
-}
-
-// prestart starts an rsync that waits for its list, unless it would wait in
-// another directory than the root.
-func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
-	if !r.pull {
-		if info, err := os.Stat(r.source); err != nil {
-			return nil, fmt.Errorf("look at the source: %w", err)
-		} else if !os.SameFile(info, r.root) {
-			return nil, fmt.Errorf("the source %s is another directory than at the start", r.source)
-		}
-	}
-	proc, err := r.start(r.operands(r.args(fastsync.Live, s)), ch)
-	if err == nil { // not all too old at the same time
-		proc.until = time.Now().Add(r.limits.age - time.Duration(rand.Int64N(int64(r.limits.age)/4+1)))
-	}
-	return proc, err
-}
-
-// inRoot tells whether a started rsync is in the root, or has not gone there
-// yet: it stays in a directory whose name another has taken since.
-func (r *Rsyncer) inRoot(pid int) bool {
-	if r.pull {
-		return true
-	}
-	at, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
-	if err != nil {
-		return false
-	}
-	if os.SameFile(at, r.root) {
-		return true
-	}
-	own, err := os.Stat(".")
-	return err == nil && os.SameFile(at, own)
 }
 
 // yield hands out all that wait.

@@ -1,0 +1,120 @@
+package rsyncer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// kinds are how many of those that are ready have a session of their own, in which
+// they are logged in, and how many a shell.
+func kindsOf(r *Rsyncer) (apart, shells int) {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	for _, procs := range r.pool.idle {
+		for _, p := range procs {
+			switch {
+			case p.channel != nil:
+				shells++
+			case p.waits():
+				apart++
+			}
+		}
+	}
+	return apart, shells
+}
+
+func TestSessionsInCalmAndShellsUnderLoad(t *testing.T) {
+	r, target, _ := overSSH(t, nil)
+	rested := func() bool { apart, shells := kindsOf(r); return apart == 2 && shells == 0 && free(r) == maxRunning }
+	eventually(t, "two sessions and two shells wait", rested)
+	for i := range 3 {
+		arrives(t, r, r.cfg.Source, target, fmt.Sprint(i))
+	}
+	r.pool.mu.Lock()
+	pressed := r.pool.pressed
+	r.pool.mu.Unlock()
+	if pressed {
+		eventually(t, "a shell has one ready, or it is calm again", func() bool { _, shells := kindsOf(r); return shells > 0 || rested() })
+	}
+	eventually(t, "sessions take over", rested)
+}
+
+// The entry that tells when an rsync waits means nothing to it.
+func TestTheMarkOfAListIsNoFile(t *testing.T) { // fact 1
+	for _, remove := range []bool{false, true} {
+		targets(t, func(t *testing.T, cfg Config, target string) {
+			cfg.Delete = remove
+			write(t, cfg.Source, "#", "x")
+			write(t, target, "# at the target", "x")
+			r := open(t, cfg)
+			running(t, r)
+			ready(t, r, 2)
+			arrives(t, r, cfg.Source, target, "a")
+			if read(target, "#") != "missing" || read(target, "# at the target") != "x" {
+				t.Errorf("# is %q", read(target, "#"))
+			}
+			must(t, os.Remove(filepath.Join(cfg.Source, "#")))
+			write(t, target, "#", "of the target")
+			ready(t, r, 2)
+			arrives(t, r, cfg.Source, target, "b")
+			if read(target, "#") != "of the target" {
+				t.Error("# was deleted at the target")
+			}
+		})
+	}
+}
+
+func TestOneWaitsOnceItIsLoggedIn(t *testing.T) {
+	cfg := setup(t)
+	gate := filepath.Join(t.TempDir(), "open")
+	cfg.RsyncPath = script(t, `while [ ! -e `+gate+` ]; do sleep 0.01; done; exec `+need(t, "rsync")+` "$@"`)
+	r := open(t, cfg)
+	p, err := r.prestart(r.everyday(), nil)
+	must(t, err)
+	if p.waits() {
+		t.Error("it waits before it runs")
+	}
+	write(t, filepath.Dir(gate), "open", "")
+	eventually(t, "it waits", p.waits)
+	p.release()
+	if p.waits() || p.res.code != 0 {
+		t.Errorf("it has ended: %+v", p.res)
+	}
+}
+
+func TestWhatIsStartedWhen(t *testing.T) {
+	r, _, stop := overSSH(t, nil)
+	eventually(t, "two sessions wait", func() bool { apart, shells := kindsOf(r); return apart == 2 && shells == 0 })
+	p, s, now := r.pool, r.everyday(), time.Now()
+	p.mu.Lock()
+	all := p.idle[s]
+	check := func(what string, apart, inShells int) {
+		missing, _ := p.missing(s, now)
+		for _, w := range missing {
+			if w.apart {
+				apart--
+			} else {
+				inShells--
+			}
+		}
+		if apart != 0 || inShells != 0 {
+			t.Errorf("%s: %v", what, missing)
+		}
+	}
+	check("at rest", 0, 0)
+	p.idle[s] = all[:1]
+	p.taken = now
+	check("after a single file", 0, 0)
+	p.pressed = true
+	check("under load", 0, 1)
+	p.taken = now.Add(-calm)
+	check("calm again", 1, 0)
+	p.policy.fewer = now.Add(time.Hour)
+	check("where there is little room", 0, min(1, p.policy.allowed))
+	p.policy.fewer, p.idle[s] = time.Time{}, all
+	p.mu.Unlock()
+	stop()
+}
