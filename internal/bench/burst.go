@@ -127,7 +127,7 @@ func (w *world) baseline(ctx context.Context, b crowd) (baseline, error) {
 	if err != nil {
 		return baseline{}, err
 	}
-	defer w.remove(filepath.Dir(p.source))
+	defer func() { _ = w.remove(filepath.Dir(p.source)) }()
 	begun := time.Now()
 	if err := b.write(p.source); err != nil {
 		return baseline{}, err
