@@ -39,6 +39,9 @@ const (
 	lastWord = 2 * time.Second
 )
 
+// errNoShell is of a host that does not run what we ask for.
+var errNoShell = errors.New("the host runs no shell for us, as with a forced command")
+
 // farEnd is what the other host runs: rsync shuts down the sockets that it is
 // given and makes its pipes non-blocking, so that the shell gets pipes through
 // cat, and each rsync opens them anew by way of /proc.
@@ -116,13 +119,13 @@ func (c *channel) greet(ctx context.Context) error {
 			return fmt.Errorf("wait for the shell: %w", err)
 		} else if n <= 0 {
 			if ctx.Err() != nil || time.Now().After(end) {
-				return errors.New("the shell does not answer")
+				return fmt.Errorf("it does not answer: %w", errNoShell)
 			}
 			continue
 		}
 		n, err := c.out.Read(buf)
 		if said = append(said, buf[:n]...); err != nil || len(said) > maxLine {
-			return errors.New("the host runs no shell for us, as with a forced command")
+			return errNoShell
 		}
 	}
 	return c.awaitServed()

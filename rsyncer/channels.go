@@ -2,6 +2,7 @@ package rsyncer
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -90,6 +91,9 @@ func (c *channels) open(ctx context.Context) {
 	if err != nil {
 		c.count--
 		c.again.failed(time.Now(), c.r.limits)
+		if errors.Is(err, errNoShell) { // most likely for good, and each try is a line in a log there
+			c.again.notUntil = time.Now().Add(c.r.limits.respite)
+		}
 		if ctx.Err() == nil {
 			c.r.cfg.Log.Debug().Err(err).Msg("no shell is kept at the other host; each run has a session of its own")
 		}
