@@ -82,11 +82,6 @@ func (p *pool) reserve(ctx context.Context) {
 	wanted := p.swaps(s, now) && keep > 0 && p.waiters(s) >= keep
 	p.mu.Unlock()
 	if wanted && p.r.channels.fewerThan(maxRunning) {
-		if _, open := p.r.channels.wanted(now); open {
-			p.waiting.Go(func() {
-				p.r.channels.open(ctx)
-				p.rouse()
-			})
-		}
+		p.wantShell(ctx, now)
 	}
 }

@@ -229,14 +229,19 @@ func (p *pool) shell(ctx context.Context) (ch *channel, wait bool) {
 	if ch = p.r.channels.take(); ch != nil {
 		return ch, false
 	}
-	wait, open := p.r.channels.wanted(time.Now())
+	return nil, p.wantShell(ctx, time.Now())
+}
+
+// wantShell opens one more if there is room, and tells whether there will be one.
+func (p *pool) wantShell(ctx context.Context, now time.Time) (wait bool) {
+	wait, open := p.r.channels.wanted(now)
 	if open {
 		p.waiting.Go(func() {
 			p.r.channels.open(ctx)
 			p.rouse()
 		})
 	}
-	return nil, wait
+	return wait
 }
 
 // yield hands out all that wait.
