@@ -55,9 +55,10 @@ const farEnd = `exec sh -c '{ { cat | while IFS= read -r c; do ` +
 const nearEnd = `sh -c 'shift; exec 5<&0; printf "%s\n" "$*" >&3; cat <&4 & r=$!; cat <&5 >&3 & w=$!; ` +
 	`trap "kill $r $w; exit 0" TERM; exec 0<&- 1>&- 5<&-; wait $r; kill $w' fastsync`
 
-// openChannel starts a shell over a lane's connection and waits until it answers.
-func (r *Rsyncer) openChannel(ctx context.Context, lane fastsync.Lane) (*channel, error) {
-	shared := r.shared(lane)
+// openChannel starts a shell over the live lane's connection and waits until it
+// answers.
+func (r *Rsyncer) openChannel(ctx context.Context) (*channel, error) {
+	shared := r.shared(fastsync.Live)
 	words := r.sshCommand()
 	if shared == "" || len(words) == 0 {
 		return nil, errors.New("there is no shared connection")

@@ -158,7 +158,7 @@ func TestAHostWithoutRsync(t *testing.T) {
 	r := open(t, cfg)
 	running(t, r)
 	eventually(t, "there is a connection", func() bool { return r.shared(fastsync.Live) != "" })
-	ch, err := r.openChannel(context.Background(), fastsync.Live)
+	ch, err := r.openChannel(context.Background())
 	must(t, err)
 	p, err := r.prestart(r.everyday(), ch)
 	must(t, err)

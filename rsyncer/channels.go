@@ -76,7 +76,7 @@ func (c *channels) fewerThan(n int) bool {
 
 // open opens the one that wanted asked for.
 func (c *channels) open(ctx context.Context) {
-	ch, err := c.r.openChannel(ctx, fastsync.Live)
+	ch, err := c.r.openChannel(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.opening--

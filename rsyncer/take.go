@@ -36,13 +36,13 @@ func (p *pool) takeIdle(s spec) (proc *process, running bool) {
 	now := time.Now()
 	p.policy.wanted(s, now)
 	p.pressed, p.taken = now.Before(p.taken.Add(calm)), now
-	best := -1
+	best, most := -1, -1
 	for i, proc := range p.idle[s] {
 		if !proc.alive() || !p.r.inRoot(proc.pid) {
 			continue // tend takes it out
 		}
-		if best < 0 || rank(proc) > rank(p.idle[s][best]) {
-			best = i
+		if n := rank(proc); n > most {
+			best, most = i, n
 		}
 	}
 	if best < 0 {
