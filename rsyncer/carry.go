@@ -36,7 +36,9 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
 	}
 	if s.lane == fastsync.Live && len(g.without) == 0 {
-		if p := r.pool.take(want()); p != nil {
+		p := r.pool.take(want())
+		defer r.pool.done()
+		if p != nil {
 			res := p.feed(ctx, stdin, found, r.cfg.Stall/sooner)
 			if ctx.Err() != nil {
 				return res

@@ -13,7 +13,7 @@ import (
 // sessions of their own take over.
 
 const (
-	// calm is for how long no batch must have wanted an rsync.
+	// calm is for how long there must have been no batch.
 	calm = 100 * time.Millisecond
 	// login is how often to look whether a session is logged in.
 	login = 50 * time.Millisecond
@@ -40,13 +40,16 @@ func (p *pool) missing(s spec, now time.Time) (missing []want, until time.Time) 
 		}
 		return missing, until
 	}
-	if rests := p.taken.Add(calm); now.Before(rests) {
+	if rests := p.taken.Add(calm); p.working > 0 || now.Before(rests) {
 		for range keep - len(p.idle[s]) {
-			if p.pressed {
+			if p.pressed || !now.Before(rests) { // else most likely a single file, and then calm
 				missing = append(missing, want{s, false})
 			}
 		}
-		return missing, rests
+		if now.Before(rests) {
+			return missing, rests
+		}
+		return missing, until
 	}
 	apart := 0
 	for _, proc := range p.idle[s] {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -110,11 +111,65 @@ func TestWhatIsStartedWhen(t *testing.T) {
 	check("after a single file", 0, 0)
 	p.pressed = true
 	check("under load", 0, 1)
-	p.taken = now.Add(-calm)
+	p.taken, p.pressed, p.working = now.Add(-10*calm), false, 1
+	check("while one works for long", 0, 1)
+	p.working, p.pressed = 0, true
 	check("calm again", 1, 0)
 	p.policy.fewer = now.Add(time.Hour)
 	check("where there is little room", 0, min(1, p.policy.allowed))
 	p.policy.fewer, p.idle[s] = time.Time{}, all
 	p.mu.Unlock()
 	stop()
+}
+
+// A login takes a tenth of a second and more; a shell that waits takes none.
+func TestAShellComesBeforeALogin(t *testing.T) {
+	r, _, _ := overSSH(t, nil)
+	s := r.everyday()
+	eventually(t, "two sessions and two shells wait", func() bool {
+		apart, shells := kindsOf(r)
+		return apart == 2 && shells == 0 && free(r) == maxRunning
+	})
+	late, err := r.prestart(s, nil)
+	must(t, err)
+	signal(t, syscall.SIGSTOP, late.pid)
+	defer late.kill(errReleased)
+	r.pool.mu.Lock()
+	all := r.pool.idle[s]
+	r.pool.idle[s] = []*process{late}
+	r.pool.mu.Unlock()
+	for _, p := range all {
+		p.release()
+	}
+	if p := r.pool.take(s); p == nil || p.channel == nil {
+		t.Errorf("took %+v, want one in a shell", p)
+	} else {
+		p.release()
+	}
+	r.pool.done()
+}
+
+// What runs for long is no calm, and calm begins when it ends.
+func TestPressure(t *testing.T) {
+	p := open(t, setup(t)).pool
+	s := p.r.everyday()
+	p.asked(s)
+	if p.pressed {
+		t.Error("pressed by the first batch")
+	}
+	p.taken = time.Now().Add(-10 * calm)
+	p.asked(s)
+	if !p.pressed {
+		t.Error("not pressed while another batch works")
+	}
+	p.done()
+	p.done()
+	if p.working != 0 || time.Since(p.taken) > time.Minute {
+		t.Errorf("%d at work, the last was done %v ago", p.working, time.Since(p.taken))
+	}
+	p.taken = time.Now().Add(-10 * calm)
+	p.asked(s)
+	if p.pressed {
+		t.Error("pressed though it was calm")
+	}
 }

@@ -6,61 +6,88 @@ import (
 )
 
 // take returns one that waits for its list, or that starts at once in a shell
-// which waits, or nil. What it is asked for is kept ready from then on.
+// which waits, or one that has still to log in, or nil. What it is asked for is
+// kept ready from then on. Each take is followed by a [pool.done].
 func (p *pool) take(s spec) *process {
-	if proc, running := p.takeIdle(s); proc != nil || !running {
+	if !p.asked(s) {
+		return nil
+	}
+	if proc := p.pick(s, usable); proc != nil {
 		return proc
 	}
-	ch := p.r.channels.take()
-	if ch == nil {
-		return nil
-	}
-	proc, err := p.r.prestart(s, ch)
-	if err != nil {
+	if ch := p.r.channels.take(); ch != nil {
+		proc, err := p.r.prestart(s, ch)
+		if err == nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.adopt(proc)
+			return proc
+		}
 		p.r.channels.giveBack(ch, result{code: -1})
-		return nil
 	}
+	return p.pick(s, loggingIn)
+}
+
+// asked notes that a batch wants one, and tells whether there can be any.
+func (p *pool) asked(s spec) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.adopt(proc)
+	now := time.Now()
+	p.pressed, p.taken = p.working > 0 || now.Before(p.taken.Add(calm)), now
+	p.working++
+	if p.running {
+		p.policy.wanted(s, now)
+		p.rouse()
+	}
+	return p.running
+}
+
+// done says that a batch that asked for one needs it no more.
+func (p *pool) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.working--
+	p.taken = time.Now()
+	p.rouse()
+}
+
+// pick takes out the one that is soonest at work.
+func (p *pool) pick(s spec, least readiness) (proc *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := -1
+	for i, one := range p.idle[s] {
+		if !one.alive() || !p.r.inRoot(one.pid) {
+			continue // tend takes it out
+		}
+		if is := readinessOf(one); is >= least {
+			found, least = i, is+1
+		}
+	}
+	if found < 0 {
+		return nil
+	}
+	proc = p.idle[s][found]
+	p.idle[s] = slices.Delete(p.idle[s], found, found+1)
+	p.rouse()
 	return proc
 }
 
-func (p *pool) takeIdle(s spec) (proc *process, running bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.running {
-		return nil, false
-	}
-	defer p.rouse()
-	now := time.Now()
-	p.policy.wanted(s, now)
-	p.pressed, p.taken = now.Before(p.taken.Add(calm)), now
-	best, most := -1, -1
-	for i, proc := range p.idle[s] {
-		if !proc.alive() || !p.r.inRoot(proc.pid) {
-			continue // tend takes it out
-		}
-		if n := rank(proc); n > most {
-			best, most = i, n
-		}
-	}
-	if best < 0 {
-		return nil, true
-	}
-	proc = p.idle[s][best]
-	p.idle[s] = slices.Delete(p.idle[s], best, best+1)
-	return proc, true
-}
+// readiness is how soon one that was started is at work.
+type readiness int
 
-// rank orders those that are ready: one in a session of its own is 1.5 ms faster
-// with a file than one in a shell, once it is logged in.
-func rank(proc *process) int {
+const (
+	loggingIn readiness = iota // which takes a hundred times as long as a file
+	usable                     // in a shell, or in a session as far as anybody can tell
+	fastest                    // it waits in a session of its own: 1.5 ms faster than through a shell
+)
+
+func readinessOf(proc *process) readiness {
 	switch {
-	case proc.channel == nil && proc.waits():
-		return 2
-	case proc.channel != nil:
-		return 1
+	case proc.channel != nil || !proc.marked:
+		return usable
+	case proc.waits():
+		return fastest
 	}
-	return 0
+	return loggingIn
 }

@@ -28,8 +28,9 @@ type pool struct {
 	policy  policy
 	idle    map[spec][]*process // oldest first
 	hold    time.Time           // a run that needs room is starting
-	taken   time.Time           // when a batch last wanted one
-	pressed bool                // the one before was shortly before that
+	working int                 // batches that have asked for one and are not done
+	taken   time.Time           // when a batch last asked or was done
+	pressed bool                // the one before was so shortly before
 
 	waiting sync.WaitGroup // for all that run starts, and what Sync does while it runs
 }
