@@ -43,10 +43,12 @@ type batcher struct {
 	busy, above map[string]int
 	// free tells whether the other lane leaves a path alone; nil for yes.
 	free func(p string) bool
+	// dir is for how many entries of a batch a listing or a tree counts.
+	dir int
 }
 
 func newBatcher() *batcher {
-	return &batcher{waiting: map[fastsync.Change]*item{}, busy: map[string]int{}, above: map[string]int{}}
+	return &batcher{waiting: map[fastsync.Change]*item{}, busy: map[string]int{}, above: map[string]int{}, dir: 1}
 }
 
 func (b *batcher) len() int { return len(b.waiting) }
@@ -70,14 +72,15 @@ func (b *batcher) add(it *item) {
 	b.order = append(b.order, it)
 }
 
-// take returns up to most items that are due and clear of running ones, and
+// take returns items for up to most entries that are due and clear of running ones, and
 // when the next one is due if none was. What lies below a directory that waits
 // for running paths waits with it, or new files would hold it up for good.
 func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) {
 	rest := b.order[:0]
 	blocked := map[string]bool{}
+	entries := 0
 	for i, it := range b.order {
-		if len(batch) == most {
+		if entries >= most {
 			rest = append(rest, b.order[i:]...)
 			break
 		}
@@ -91,6 +94,9 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 			blocked[it.change.Path] = true
 		default:
 			batch = append(batch, it)
+			if entries++; it.change.Scope != fastsync.Entry {
+				entries += b.dir - 1
+			}
 			delete(b.waiting, it.change)
 			continue
 		}

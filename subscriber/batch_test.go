@@ -102,3 +102,27 @@ func TestRestlessnessOutlivesAMerge(t *testing.T) {
 		}
 	}
 }
+
+// A directory is the work of many entries: the rest is for the run beside it.
+func TestADirectoryCountsForManyEntries(t *testing.T) {
+	live, bulk := newLanes()
+	for _, on := range []*lane{live, bulk} {
+		for i := range 5 {
+			on.add(&item{change: fastsync.Change{Path: string(rune('a' + i)), Scope: fastsync.Listing}})
+		}
+		on.add(at("f"))
+	}
+	if n := len(taken(live.batcher)); n != 2 {
+		t.Errorf("a live batch of 100 entries took %d directories, want 2", n)
+	}
+	if n := len(taken(live.batcher)); n != 2 {
+		t.Errorf("the next took %d, want 2", n)
+	}
+	if n := len(taken(live.batcher)); n != 2 {
+		t.Errorf("the last took %d, want a directory and a file", n)
+	}
+	bulk.free = nil
+	if n := len(taken(bulk.batcher)); n != 6 {
+		t.Errorf("a bulk batch took %d, want all 6: it alone runs there", n)
+	}
+}

@@ -16,6 +16,9 @@ const (
 	// maxCrossed bounds the changes that are remembered while a bulk batch runs;
 	// with more, the bulk batch itself goes round again.
 	maxCrossed = 50_000
+	// perDir is for how many entries of a live batch a directory counts: so that
+	// both batches that may run have about as much to do while one is filled.
+	perDir = 50
 	// gather is how long the bulk lane waits for more: a sweep tells of its drift
 	// one by one.
 	gather = 100 * time.Millisecond
@@ -36,6 +39,7 @@ type lane struct {
 func newLanes() (live, bulk *lane) {
 	live = &lane{batcher: newBatcher(), name: fastsync.Live, most: maxLive}
 	bulk = &lane{batcher: newBatcher(), name: fastsync.Bulk, most: 1, wait: gather}
+	live.dir = perDir
 	live.free = func(p string) bool { return bulk.busy[p] == 0 }
 	bulk.free = func(p string) bool { return live.busy[p] == 0 }
 	return live, bulk

@@ -3,6 +3,7 @@ package watcher
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -52,9 +53,13 @@ func (l *loop) takeDir(c change) {
 	switch {
 	case l.fan != nil && c.what&movedIn != 0:
 		l.put(c.path, fastsync.Tree) // the files in it that are open tell when they are closed
+	case l.fan != nil && c.what&made != 0:
+		l.born(c.path, time.Now())
+		l.put(c.path, fastsync.Entry) // it is empty: what comes into it is told
 	case l.fan != nil, l.tree.knows(c.path) && c.what&made == 0:
-		l.put(c.path, fastsync.Entry) // it is new and empty, or has another mode or owner
+		l.put(c.path, fastsync.Entry) // it has another mode or owner
 	default:
+		l.born(c.path, time.Now())
 		l.enter(c.path)
 	}
 }

@@ -25,6 +25,11 @@ const (
 		unix.FAN_MODIFY | unix.FAN_CLOSE_WRITE | unix.FAN_ATTRIB | unix.FAN_ONDIR
 	// bufferSize holds some 100 events: the loop looks at nothing else meanwhile.
 	bufferSize = 8192
+	// After flood reads, each within pace of the one before, the next waits that
+	// long: the kernel merges what happens to one file meanwhile, and each read
+	// costs a switch of goroutines. A single file never gets there.
+	flood = 16
+	pace  = 2 * time.Millisecond
 )
 
 // fanotify is one group with one mark, for the root's whole file system. The
@@ -193,6 +198,7 @@ func (f *fanotify) find(handle []byte) (string, error) {
 
 // read hands on what the kernel tells until stop is called.
 func (f *fanotify) read() {
+	row, last := 0, time.Time{}
 	for {
 		fds := []unix.PollFd{
 			{Fd: int32(f.wake[0]), Events: unix.POLLIN},
@@ -209,9 +215,26 @@ func (f *fanotify) read() {
 		if fds[1].Revents != 0 && !f.send(heard{mounts: true}) {
 			return
 		}
-		if fds[2].Revents != 0 && !f.drain() {
+		if fds[2].Revents == 0 {
+			continue
+		}
+		if row++; time.Since(last) > 2*pace {
+			row = 0
+		}
+		if row > flood && !f.rest(pace) || !f.drain() {
 			return
 		}
+		last = time.Now()
+	}
+}
+
+// rest waits; false if it is to stop meanwhile.
+func (f *fanotify) rest(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-f.stopped:
+		return false
 	}
 }
 

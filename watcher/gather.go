@@ -44,6 +44,10 @@ type gatherer struct {
 	flushAt time.Time // when ready may go; zero while it is empty
 	timer   *time.Timer
 
+	young map[string]time.Time // when directories were made, for a while
+	// breathe is until when events gather: many have just gone.
+	breathe time.Time
+
 	flying      bool // a Publish runs
 	flyingSince time.Time
 	published   chan struct{}
@@ -53,7 +57,7 @@ func newGatherer(w *Watcher, running *sync.WaitGroup) gatherer {
 	timer := time.NewTimer(time.Hour)
 	return gatherer{
 		w: w, running: running, timer: timer, probing: map[string]*pending{},
-		ready: map[string]waiting{}, published: make(chan struct{}, 1),
+		ready: map[string]waiting{}, young: map[string]time.Time{}, published: make(chan struct{}, 1),
 	}
 }
 
@@ -71,6 +75,19 @@ func (g *gatherer) touch(p string) {
 		g.later(q, now.Add(g.w.cfg.Quiet))
 	} else if soon := now.Add(time.Millisecond); q.due.After(soon) {
 		g.later(q, soon)
+	}
+}
+
+// await notes a change of a regular file whose writer most likely tells when he
+// is done: only if he does not, it is probed.
+func (g *gatherer) await(p string) {
+	if g.probing[p] != nil {
+		g.touch(p)
+		return
+	}
+	now := time.Now()
+	if q := (&pending{at: now, pause: time.Millisecond}); g.hold(p, q) {
+		g.later(q, now.Add(2*time.Millisecond))
 	}
 }
 

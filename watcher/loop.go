@@ -217,9 +217,12 @@ func (l *loop) take(c change) {
 			l.linked = time.Now()
 		}
 	}
-	if c.what&closed != 0 {
+	switch {
+	case c.what&closed != 0:
 		l.finish(p)
-	} else {
+	case l.fan != nil && c.what&movedIn == 0:
+		l.await(p)
+	default:
 		l.touch(p)
 	}
 }

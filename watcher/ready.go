@@ -38,9 +38,13 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 		if old.Scope.Width() > scope.Width() {
 			scope = old.Scope
 		}
-		since = old.since
+		if old.since.Before(since) {
+			since = old.since
+		}
 	} else if len(g.ready) == 0 {
-		g.flushAt = now.Add(burst)
+		if g.flushAt = now.Add(burst); g.breathe.After(g.flushAt) {
+			g.flushAt = g.breathe
+		}
 	}
 	g.ready[p] = waiting{since: since, Event: fastsync.Event{
 		Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.Watch, At: now,
@@ -54,11 +58,16 @@ func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
 		missed = g.shed()
 		return missed, true
 	}
-	if g.flying || len(g.ready) == 0 || time.Now().Before(g.flushAt) {
+	now := time.Now()
+	if g.flying || len(g.ready) == 0 || now.Before(g.flushAt) {
 		return time.Time{}, false
 	}
+	if len(g.ready) >= many {
+		g.breathe = now.Add(breath)
+	}
+	g.fold(now)
 	events := make([]fastsync.Event, 0, len(g.ready))
-	g.flyingSince = time.Now()
+	g.flyingSince = now
 	for _, r := range g.ready {
 		events = append(events, r.Event)
 		if r.since.Before(g.flyingSince) {
