@@ -115,3 +115,17 @@ func FuzzParseEvent(f *testing.F) {
 		}
 	})
 }
+
+func TestBeatsAreAtTheSameMoments(t *testing.T) {
+	now := time.Now()
+	next := NextBeat(now)
+	if wait := next.Sub(now); wait <= 0 || wait > Beat || next.UnixNano()%int64(Beat) != 0 {
+		t.Errorf("the beat after %v is %v", now, next)
+	}
+	if later := NextBeat(next); later.Sub(next) != Beat {
+		t.Errorf("the beat after %v is %v", next, later)
+	}
+	if wait := BeatAfter(time.Hour); wait <= time.Hour || wait > time.Hour+Beat {
+		t.Errorf("the first beat in an hour is in %v", wait)
+	}
+}

@@ -15,8 +15,8 @@ import (
 	"github.com/fastsync/fastsync"
 )
 
-// silence is how long the connection may say nothing before it is pinged; two
-// silent periods in a row mean that it is dead. go-redis itself never checks
+// silence is how long the connection may at least say nothing before it is pinged,
+// at the next beat; two silent periods in a row mean that it is dead. go-redis itself never checks
 // the PONG, so a black hole would go unnoticed for a quarter of an hour.
 const silence = 5 * time.Second
 
@@ -172,7 +172,7 @@ func (r *Relay) take(got any, box *held, subscribed *bool) {
 func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed chan<- error) {
 	silent := 0
 	for {
-		got, err := ps.ReceiveTimeout(ctx, silence)
+		got, err := ps.ReceiveTimeout(ctx, fastsync.BeatAfter(silence))
 		var timeout net.Error
 		switch {
 		case err == nil:

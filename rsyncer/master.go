@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
 // once is one connection, from its login to its end. It returns what ssh said last.
@@ -49,15 +51,19 @@ func (s *share) awaitSocket(ctx context.Context, m *master) bool {
 // its ssh does not answer: whoever is connected through that waits for ever.
 func (s *share) keep(ctx context.Context, m *master) {
 	beat := min(15*time.Second, s.r.cfg.Stall/4, s.r.limits.idle/3)
-	tick := time.NewTicker(beat)
-	defer tick.Stop()
+	next := func() time.Duration {
+		if beat < fastsync.Beat {
+			return beat
+		}
+		return fastsync.BeatAfter(beat - fastsync.Beat)
+	}
 	for !s.unused(time.Now()) {
 		select {
 		case <-m.ended:
 			return
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(next()):
 		}
 		if !answers(s.socket, max(beat/4, time.Second)) {
 			m.kill()

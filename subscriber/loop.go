@@ -145,7 +145,7 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 // while all runs of a lane are busy gathers.
 func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 	l.schedule(ctx, now)
-	wake := now.Add(heartbeat) // a sweep may be due by then
+	wake := fastsync.NextBeat(now) // a sweep may be due by then
 	for _, on := range []*lane{l.live, l.bulk} {
 		for len(on.runs) < on.most && on.len() > 0 {
 			if l.notUntil.After(now) {

@@ -78,7 +78,7 @@ func TestATargetThatIsDownIsTriedAgainAndNothingIsAcknowledged(t *testing.T) {
 		if !slices.Equal(got.acked, []string{"1-0"}) {
 			t.Errorf("acknowledged %v after it was back, want the event", got.acked)
 		}
-		after(heartbeat)
+		after(fastsync.Beat)
 		got = x.look()
 		if got.state.Health != "ok" {
 			t.Errorf("health %s after it was back", got.state.Health)

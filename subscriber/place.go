@@ -28,7 +28,7 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	pipe := q.reads.Pipeline()
 	groups := pipe.XInfoGroups(ctx, q.keys.Events())
 	streams := pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: q.group, Consumer: consumer, Count: page, Block: q.block,
+		Group: q.group, Consumer: consumer, Count: page, Block: waitFor(q.block),
 		Streams: []string{q.keys.Events(), after},
 	})
 	stream := pipe.XInfoStream(ctx, q.keys.Events())

@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
 // restarted is the gap after a restart of a Redis that may forget: one with
@@ -50,7 +51,7 @@ func (s *Subscriber) restarts(ctx context.Context, run string, runs chan<- strin
 	if s.cfg.Durable || run == "" {
 		return nil
 	}
-	for pause(ctx, 10*time.Second) {
+	for pause(ctx, fastsync.BeatAfter(0)) {
 		if now, err := s.queue.run(ctx); err == nil && now != "" && now != run {
 			run = now
 			send(ctx, runs, run)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/fastsync/fastsync"
 )
 
 func TestANewTargetIsSweptAlsoWithSweepsOff(t *testing.T) {
@@ -35,7 +37,7 @@ func TestSweepsComeWithJitter(t *testing.T) {
 			if i > 0 {
 				last = got.sweeps[i-1]
 			}
-			if gap := at - last; gap < 54*time.Minute || gap > time.Hour+2*heartbeat {
+			if gap := at - last; gap < 54*time.Minute || gap > time.Hour+2*fastsync.Beat {
 				t.Errorf("sweep %d came after %v, want 54 to 60 min", i, gap)
 			}
 		}

@@ -3,10 +3,12 @@ package subscriber
 import (
 	"context"
 	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
-// heartbeat is how often the state is written when nothing else happens.
-const heartbeat = 5 * time.Second
+// soon is how long a changed state waits for more changes before it is written.
+const soon = 250 * time.Millisecond
 
 // tell writes the state when it changed, and as a heartbeat.
 func (l *loop) tell(ctx context.Context, now time.Time) {
@@ -40,9 +42,9 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 // heartbeat without one.
 func (l *loop) nextBeat() time.Time {
 	if l.dirty {
-		return l.beat.Add(heartbeat / 20)
+		return l.beat.Add(soon)
 	}
-	return l.beat.Add(heartbeat)
+	return fastsync.NextBeat(l.beat)
 }
 
 func (l *loop) health() string {

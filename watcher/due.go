@@ -5,15 +5,8 @@ import (
 	"time"
 )
 
-const (
-	// tick is how long what is asked for waits for more of its kind.
-	tick = 250 * time.Millisecond
-	// rootEvery is how often the root's inode is compared, should nobody ask for
-	// the status, which does it too. The root's own watch does not tell of an
-	// unmount, of a mount over it or of a parent that was renamed, and
-	// /proc/self/mountinfo would tell of the mounts alone.
-	rootEvery = 5 * time.Second
-)
+// tick is how long what is asked for waits for more of its kind.
+const tick = 250 * time.Millisecond
 
 // alarm is a timer that is set only while something waits for it.
 type alarm struct {

@@ -51,7 +51,7 @@ func (nobody) Publish(context.Context, ...fastsync.Event) error { return nil }
 func (l *loop) byFanotify(ctx context.Context) error {
 	f, err := openFanotify(l.w.cfg.Root, l.w.cfg.mostPlaces, l.w.cfg.shortQueue)
 	if err == nil {
-		l.fan = f
+		l.fan, l.closes = f, true
 		err = l.runFanotify(ctx)
 	}
 	if err != nil && l.w.cfg.Fallback {
@@ -79,7 +79,7 @@ func (l *loop) fall(err error) {
 	if !l.good.IsZero() { // else nothing was missed: it never began
 		l.demand(l.good.Add(-margin))
 	}
-	l.fan, l.end, l.beneath = nil, nil, nil
+	l.fan, l.closes, l.end, l.beneath = nil, false, nil, nil
 }
 
 // mark marks the root's file system. A root that is refused counts as lost,

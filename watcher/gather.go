@@ -11,6 +11,8 @@ import (
 const (
 	// slowest is the longest pause between two probes of an open file.
 	slowest = time.Second
+	// closing is how long the event of a close may be on its way.
+	closing = 5 * time.Millisecond
 	// mostOpen is how many files may wait for their writers, some 30 MB; for
 	// more a catch-up looks when there is room again.
 	mostOpen = 100_000
@@ -29,6 +31,9 @@ type pending struct {
 	pause time.Duration
 	at    time.Time // of its last event
 	quiet bool      // the kernel does not tell: wait until due without an event
+	// told is set while the kernel tells when its writer is done, and rested once a
+	// probe has found that out first: most likely the event is on its way.
+	told, rested bool
 }
 
 // gatherer holds paths until their writers are done, and events until the
@@ -36,6 +41,7 @@ type pending struct {
 type gatherer struct {
 	w       *Watcher
 	running *sync.WaitGroup
+	closes  bool // the kernel tells when a writer has closed a file
 	probing map[string]*pending
 	next    time.Time // the earliest due of probing; zero for none
 	// missed is the oldest change that probing had no room for; zero for none.
@@ -70,7 +76,10 @@ func (g *gatherer) touch(p string) {
 		g.start(p, now)
 		return
 	}
-	q.at, q.pause = now, time.Millisecond
+	if q.at = now; q.told {
+		return
+	}
+	q.pause = time.Millisecond
 	if q.quiet {
 		g.later(q, now.Add(g.w.cfg.Quiet))
 	} else if soon := now.Add(time.Millisecond); q.due.After(soon) {
@@ -86,8 +95,8 @@ func (g *gatherer) await(p string) {
 		return
 	}
 	now := time.Now()
-	if q := (&pending{at: now, pause: time.Millisecond}); g.hold(p, q) {
-		g.later(q, now.Add(2*time.Millisecond))
+	if q := (&pending{at: now, pause: closing, told: true}); g.hold(p, q) {
+		g.later(q, now.Add(closing))
 	}
 }
 
@@ -102,8 +111,8 @@ func (g *gatherer) finish(p string) {
 	case state == lease.Open && q == nil:
 		g.start(p, now)
 	case state == lease.Open:
-		q.pause, q.quiet = time.Millisecond, false
-		g.later(q, now.Add(time.Millisecond))
+		q.pause, q.quiet, q.told = closing, false, true
+		g.later(q, now.Add(q.pause))
 	case q == nil:
 		g.putSince(p, fastsync.Entry, now)
 	default:
@@ -193,12 +202,15 @@ func (g *gatherer) probe(p string, q *pending, now time.Time) {
 	}
 	switch {
 	case state == lease.Open:
-		q.quiet = false
+		q.quiet, q.told, q.rested = false, g.closes, false
 		g.later(q, now.Add(q.pause))
 		q.pause = min(2*q.pause, slowest)
 	case state == lease.Unknown && now.Sub(q.at) < g.w.cfg.Quiet:
 		q.quiet = true
 		g.later(q, q.at.Add(g.w.cfg.Quiet))
+	case q.told && !q.rested:
+		q.rested = true
+		g.later(q, now.Add(closing))
 	default:
 		delete(g.probing, p)
 		g.putSince(p, fastsync.Entry, q.at)

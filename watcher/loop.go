@@ -92,18 +92,21 @@ func (l *loop) begun(ctx context.Context) {
 // run handles what comes until ctx ends, or fanotify does: its error says why.
 func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-chan heard) error {
 	watching := events != nil || told != nil
-	var roots <-chan time.Time
-	if watching {
-		t := time.NewTicker(rootEvery)
-		defer t.Stop()
-		roots = t.C
-	}
+	// The root's inode is compared at each beat, should nobody ask for the status,
+	// which does it too: the root's own watch does not tell of an unmount, of a
+	// mount over it or of a parent that was renamed, and /proc/self/mountinfo would
+	// tell of the mounts alone.
+	roots := newAlarm()
+	defer roots.Stop()
 	for ready := false; l.end == nil; {
 		if !ready && len(l.tree.walks) == 0 {
 			ready = true
 			l.begun(ctx)
 		}
 		l.arm(watching)
+		if watching {
+			roots.within(fastsync.BeatAfter(0))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -138,7 +141,8 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-cha
 		case now := <-l.soon.C:
 			l.soon.set = false
 			l.tick(ctx, now, watching)
-		case <-roots:
+		case <-roots.C:
+			roots.set = false
 			l.checkRoot()
 		}
 		l.send(ctx)
@@ -220,7 +224,7 @@ func (l *loop) take(c change) {
 	switch {
 	case c.what&closed != 0:
 		l.finish(p)
-	case l.fan != nil && c.what&movedIn == 0:
+	case l.closes && c.what&movedIn == 0:
 		l.await(p)
 	default:
 		l.touch(p)

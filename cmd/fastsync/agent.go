@@ -31,13 +31,9 @@ type agentState struct {
 	Chosen string `json:"chosen"`
 }
 
-const (
-	// agentBeat is the time between two writes of the state, and so how much of
-	// what is known a restart looks for once more.
-	agentBeat = 5 * time.Second
-	// owedBeat stands in for it while a catch-up has failed and is tried again.
-	owedBeat = 2 * time.Second
-)
+// owedBeat is the time between two writes of the state while a catch-up has
+// failed and is tried again.
+const owedBeat = 2 * time.Second
 
 // relayWait is how long the first catch-up waits for the relay to listen, so
 // that no published path falls between the two.
@@ -127,7 +123,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: relay.Relayed(), Refused: relay.Refused(),
 			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback),
 		})
-		beat := agentBeat
+		beat := fastsync.BeatAfter(0) // and so much of what is known a restart looks for once more
 		if owed {
 			beat = owedBeat
 		}
