@@ -36,7 +36,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
 	}
 	if s.lane == fastsync.Live && len(g.without) == 0 {
-		p := r.pool.take(want())
+		p := r.pool.take(ctx, want())
 		defer r.pool.done()
 		if p != nil {
 			res := p.feed(ctx, stdin, found, r.cfg.Stall/sooner)

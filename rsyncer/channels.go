@@ -26,6 +26,8 @@ type channels struct {
 	full    time.Time // until then there is no more room
 	again   backoff
 	shut    time.Time // none is kept or opened before
+
+	freed chan struct{} // has a token after one became free
 }
 
 // take returns a shell that waits, or nil.
@@ -42,6 +44,37 @@ func (c *channels) take() *channel {
 		ch.close()
 	}
 	return nil
+}
+
+// await returns a shell that waits, or will within patience: a new login takes
+// longer than most runs. Nil means that there is none.
+func (c *channels) await(ctx context.Context, patience time.Duration) *channel {
+	var late <-chan time.Time
+	for {
+		if ch := c.take(); ch != nil || !c.inUse() {
+			if late != nil {
+				c.tell() // who else waits; two may have become free at once
+			}
+			return ch
+		}
+		if late == nil {
+			late = time.After(patience)
+		}
+		select {
+		case <-c.freed:
+		case <-late:
+			return c.take()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// inUse tells whether there are shells that an rsync uses.
+func (c *channels) inUse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count-c.opening > len(c.free)
 }
 
 // wanted tells whether runs are to wait for a channel, and whether one more is to
@@ -101,6 +134,15 @@ func (c *channels) open(ctx context.Context) {
 	}
 	c.again.succeeded()
 	c.free = append(c.free, ch)
+	c.tell()
+}
+
+// tell wakes who awaits one: it is free, or gone.
+func (c *channels) tell() {
+	select {
+	case c.freed <- struct{}{}:
+	default:
+	}
 }
 
 // giveBack takes a channel that a process used: for the next one if both its
@@ -115,6 +157,7 @@ func (c *channels) giveBack(ch *channel, res result) {
 		c.count--
 	}
 	c.mu.Unlock()
+	c.tell()
 	if !ok {
 		ch.close()
 	}

@@ -105,7 +105,7 @@ func New(cfg Config) (*Rsyncer, error) {
 	}
 	r.pool = newPool(r)
 	r.shares = r.newShares()
-	r.channels = &channels{r: r}
+	r.channels = &channels{r: r, freed: make(chan struct{}, 1)}
 	return r, nil
 }
 

@@ -141,12 +141,47 @@ func TestAShellComesBeforeALogin(t *testing.T) {
 	for _, p := range all {
 		p.release()
 	}
-	if p := r.pool.take(s); p == nil || p.channel == nil {
+	if p := r.pool.take(t.Context(), s); p == nil || p.channel == nil {
 		t.Errorf("took %+v, want one in a shell", p)
 	} else {
 		p.release()
 	}
 	r.pool.done()
+}
+
+// Most runs are shorter than a login.
+func TestABatchWaitsForAShellThatIsInUse(t *testing.T) {
+	r, _, _ := overSSH(t, nil)
+	s, c := r.everyday(), r.channels
+	eventually(t, "two shells wait", func() bool { return free(r) == maxRunning })
+	first, second := c.take(), c.take()
+	if ch := c.await(t.Context(), time.Millisecond); ch != nil {
+		t.Error("there is a third")
+	}
+	r.pool.mu.Lock()
+	all := r.pool.idle[s]
+	delete(r.pool.idle, s)
+	r.pool.mu.Unlock()
+	for _, p := range all {
+		p.release()
+	}
+	got := make(chan *channel)
+	for range 2 {
+		go func() { got <- c.await(t.Context(), time.Minute) }()
+	}
+	for _, ch := range []*channel{first, second} {
+		c.mu.Lock()
+		c.free = append(c.free, ch) // as giveBack does for one whose rsync has ended
+		c.mu.Unlock()
+	}
+	c.tell()
+	for range 2 {
+		ch := <-got
+		if ch == nil {
+			t.Fatal("it was not awaited")
+		}
+		defer func() { c.mu.Lock(); c.free = append(c.free, ch); c.mu.Unlock() }()
+	}
 }
 
 // What runs for long is no calm, and calm begins when it ends.

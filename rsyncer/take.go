@@ -1,21 +1,22 @@
 package rsyncer
 
 import (
+	"context"
 	"slices"
 	"time"
 )
 
 // take returns one that waits for its list, or that starts at once in a shell
-// which waits, or one that has still to log in, or nil. What it is asked for is
-// kept ready from then on. Each take is followed by a [pool.done].
-func (p *pool) take(s spec) *process {
+// which waits or soon will, or one that has still to log in, or nil. What it is
+// asked for is kept ready from then on. Each take is followed by a [pool.done].
+func (p *pool) take(ctx context.Context, s spec) *process {
 	if !p.asked(s) {
 		return nil
 	}
 	if proc := p.pick(s, usable); proc != nil {
 		return proc
 	}
-	if ch := p.r.channels.take(); ch != nil {
+	if ch := p.r.channels.await(ctx, calm); ch != nil {
 		proc, err := p.r.prestart(s, ch)
 		if err == nil {
 			p.mu.Lock()

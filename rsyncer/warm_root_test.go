@@ -42,7 +42,7 @@ func TestOneOfAnotherRootShipsNothing(t *testing.T) { // fact 16a
 	r.pool.mu.Lock()
 	r.pool.idle[r.everyday()] = []*process{proc}
 	r.pool.mu.Unlock()
-	if r.pool.take(r.everyday()) != nil {
+	if r.pool.take(t.Context(), r.everyday()) != nil {
 		t.Error("one of another root is taken")
 	}
 	r.pool.tend(time.Now())

@@ -135,7 +135,7 @@ func TestTheEndOfRunEndsThoseThatWait(t *testing.T) {
 			return false
 		}
 	})
-	if r.pool.take(r.everyday()) != nil {
+	if r.pool.take(t.Context(), r.everyday()) != nil {
 		t.Error("there is still one to take")
 	}
 }
