@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -14,15 +15,23 @@ import (
 // crowd is a burst: files in new directories, written as fast as one writer can.
 type crowd struct{ files, dirs, size int }
 
-// baseline is what a burst costs without any tool watching.
-type baseline struct{ write, rsync time.Duration }
+// baseline is what a burst costs without any tool watching. Busy is the time
+// that it kept the cores busy, in sum: on all of them it cannot be done sooner.
+type baseline struct{ write, rsync, busy time.Duration }
+
+func (b baseline) took() time.Duration { return b.write + b.rsync }
+
+// floor is the least ratio that work as cheap as the baseline's can reach.
+func (b baseline) floor() float64 {
+	return b.busy.Seconds() / float64(runtime.NumCPU()) / b.took().Seconds()
+}
 
 func burst(ctx context.Context, w *world) ([]table, error) {
 	b := crowd{w.sizes.burst, w.sizes.dirs, 10_000}
 	t := table{
 		title: fmt.Sprintf("%d new files of 10 kB in %d new directories", b.files, b.dirs),
-		how:   "Over ssh, from the first open to all whole at the target. Write and rsync: the same with no tool watching and one bare rsync -a, just before each. Memory is PSS and CPU is of all of a tool's processes on this side.",
-		head:  []string{"tool", "write s", "rsync s", "burst s", "× (write + rsync)", "peak MB", "CPU s"},
+		how:   "Over ssh, from the first open to all whole at the target. Write and rsync: the same with no tool watching and one bare rsync -a, just before each. Floor is the processor time of these two on both sides, over all cores, × (write + rsync): what a tool without any costs of its own that keeps all cores busy would take where the write itself takes no longer. Memory is PSS and CPU is of all of a tool's processes on this side.",
+		head:  []string{"tool", "write s", "rsync s", "burst s", "× (write + rsync)", "floor ×", "peak MB", "CPU s"},
 	}
 	var faults []error
 	for _, one := range w.contestants(ctx, &t, fsnotify, fanotify, loop, lsyncd0, lsyncd1, lsyncdDefault) {
@@ -91,12 +100,12 @@ func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64
 	if err != nil {
 		return 0, c.finish(err)
 	}
-	ratio := took.Seconds() / (base.write + base.rsync).Seconds()
+	ratio := took.Seconds() / base.took().Seconds()
 	if late > 0 {
 		t.note("%s: %d files did not come in time", one.name, late)
 		ratio = math.Inf(1)
 	}
-	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), megabytes(memory.all.pss), seconds(cpu))
+	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), number(base.floor()), megabytes(memory.all.pss), seconds(cpu))
 	return ratio, c.finish(nil)
 }
 
@@ -128,6 +137,10 @@ func (w *world) baseline(ctx context.Context, b crowd) (baseline, error) {
 		return baseline{}, err
 	}
 	defer func() { _ = w.remove(filepath.Dir(p.source)) }()
+	busy, err := machineBusy()
+	if err != nil {
+		return baseline{}, err
+	}
 	begun := time.Now()
 	if err := b.write(p.source); err != nil {
 		return baseline{}, err
@@ -145,7 +158,12 @@ func (w *world) baseline(ctx context.Context, b crowd) (baseline, error) {
 	if base.rsync, err = w.rsync(ctx, r, "-a", p.source+"/", r.to(p.target)+"/"); err != nil {
 		return base, err
 	}
-	return base, seen.wait(ctx, w.sizes.patience, nil)
+	if err := seen.wait(ctx, w.sizes.patience, nil); err != nil {
+		return base, err
+	}
+	base.busy, err = machineBusy()
+	base.busy -= busy
+	return base, err
 }
 
 func (b crowd) names() []string {

@@ -44,6 +44,8 @@ func scenarios() []scenario {
 		{"single-published", singlePublished},
 		{"steady", steady},
 		{"steady-limit", steadyLimit},
+		{"lanes-first", lanesFirst},
+		{"lanes-video", lanesVideo},
 		{"burst", burst},
 		{"burst-disk", burstOnDisk},
 		{"memory-burst", memoryBurst},

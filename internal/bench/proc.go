@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -140,4 +141,25 @@ func total(kinds map[string]time.Duration) time.Duration {
 		sum += d
 	}
 	return sum
+}
+
+// machineBusy is the time that all cores together were busy since the start of
+// the machine, in steps of 10 ms.
+func machineBusy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	var busy time.Duration
+	for i, field := range strings.Fields(strings.TrimPrefix(line, "cpu ")) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		if i < 8 && i != 3 && i != 4 { // not idle, waiting for a disk, nor what counts twice
+			busy += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return busy, nil
 }

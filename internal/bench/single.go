@@ -87,12 +87,15 @@ func isFastsync(name string) bool { return name == fsnotify || name == fanotify 
 // latencies adds a row for each tool, the first of which is the measure.
 func (t *table) latencies(all []latencies) {
 	for _, l := range all {
-		p50 := quantile(l.all, 0.5)
-		t.add(l.name, strconv.Itoa(len(l.all)), number(p50), number(quantile(l.all, 0.95)), number(quantile(l.all, 0.99)),
-			number(quantile(l.all, 1)), number(p50/quantile(all[0].all, 0.5)))
-		if l.late > 0 {
-			t.note("%s: %d files did not come in time", l.name, l.late)
-		}
+		t.latency(l, quantile(l.all, 0.5)/quantile(all[0].all, 0.5))
+	}
+}
+
+func (t *table) latency(l latencies, ratio float64) {
+	t.add(l.name, strconv.Itoa(len(l.all)), number(quantile(l.all, 0.5)), number(quantile(l.all, 0.95)), number(quantile(l.all, 0.99)),
+		number(quantile(l.all, 1)), number(ratio))
+	if l.late > 0 {
+		t.note("%s: %d files did not come in time", l.name, l.late)
 	}
 }
 
@@ -138,6 +141,12 @@ func (w *world) single(ctx context.Context, t tool, r route) (latencies, error) 
 
 // feed writes single files and waits for each.
 func (c *contest) feed(ctx context.Context, n int, prefix string) (latencies, error) {
+	return c.feedWhile(ctx, n, prefix, func() bool { return true })
+}
+
+// feedWhile does so for as long as something else goes on: a file counts if it
+// does from before its write until after its arrival.
+func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn func() bool) (latencies, error) {
 	l := latencies{name: c.tool.name}
 	if err := c.look(singleSize, 0); err != nil {
 		return l, err
@@ -148,12 +157,16 @@ func (c *contest) feed(ctx context.Context, n int, prefix string) (latencies, er
 		if err := pause(ctx, 150*time.Millisecond+time.Duration(rand.Int64N(int64(450*time.Millisecond)))); err != nil {
 			return l, err
 		}
+		if !goesOn() {
+			break
+		}
 		name := fmt.Sprintf("%s-%d", prefix, i)
 		closed, err := c.write(name, data)
 		if err != nil {
 			return l, err
 		}
 		switch err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); {
+		case err == nil && !goesOn():
 		case errors.Is(err, errLate):
 			l.late += len(c.seen.forget())
 			l.all = append(l.all, c.w.sizes.patience)

@@ -18,20 +18,21 @@ type sizes struct {
 	rounds           int // of fastsync's burst and of the large directory
 	crowd, crowdDirs int // the burst whose memory is looked at
 	huge, changed    int
-	watched          int // directories
-	entries          int // of the tree that is caught up with and swept
+	watched          int   // directories
+	entries          int   // of the tree that is caught up with and swept
+	video            int64 // bytes
 	idle             time.Duration
 	patience         time.Duration
 }
 
 var full = sizes{
 	files: 40, rate: 100, steady: 15 * time.Second, step: 10 * time.Second, top: 6400, burst: 10_000, dirs: 200, rounds: 3,
-	crowd: 100_000, crowdDirs: 1000, huge: 1_000_000, changed: 3000, watched: 110_000, entries: 510_000, idle: time.Minute, patience: 2 * time.Minute,
+	crowd: 100_000, crowdDirs: 1000, huge: 1_000_000, changed: 3000, watched: 110_000, entries: 510_000, video: 2 << 30, idle: time.Minute, patience: 2 * time.Minute,
 }
 
 var small = sizes{
 	files: 6, rate: 100, steady: 3 * time.Second, step: 2 * time.Second, top: 400, burst: 2000, dirs: 40, rounds: 1,
-	crowd: 10_000, crowdDirs: 100, huge: 50_000, changed: 500, watched: 5000, entries: 20_400, idle: 5 * time.Second, patience: time.Minute,
+	crowd: 10_000, crowdDirs: 100, huge: 50_000, changed: 500, watched: 5000, entries: 20_400, video: 200 << 20, idle: 5 * time.Second, patience: time.Minute,
 }
 
 func (s *sizes) addFlags(f *flag.FlagSet) {
@@ -48,7 +49,8 @@ func (s *sizes) addFlags(f *flag.FlagSet) {
 	f.IntVar(&s.huge, "huge", s.huge, "files of the large directory")
 	f.IntVar(&s.changed, "changed", s.changed, "files that change in it, 1 kB each")
 	f.IntVar(&s.watched, "watched", s.watched, "directories of the tree that is watched")
-	f.IntVar(&s.entries, "entries", s.entries, "entries of the tree that is caught up with and swept")
+	f.IntVar(&s.entries, "entries", s.entries, "entries of the tree that is copied, caught up with and swept")
+	f.Int64Var(&s.video, "video", s.video, "bytes of a video beside which single files are shipped")
 	f.DurationVar(&s.idle, "idle", s.idle, "how long idleness is watched")
 	f.DurationVar(&s.patience, "patience", s.patience, "how long a tool may take for one thing")
 }

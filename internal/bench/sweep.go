@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +21,7 @@ func sweep(ctx context.Context, w *world) ([]table, error) {
 	live := table{
 		title: "Single files while a sweep runs",
 		how:   "50 kB each, 150 to 600 ms apart, sweeps one after the other; from close(2) to whole at the target, in ms.",
-		head:  []string{"tool", "files", "p50", "p95", "p99", "max", "× at rest"},
+		head:  besideHead,
 	}
 	tools := w.contestants(ctx, &t, fsnotify, fanotify)
 	if len(tools) == 0 {
@@ -92,9 +91,7 @@ func (w *world) sweep(ctx context.Context, one tool, s *synced, round int, t, li
 // besideSweeps feeds single files at rest and while sweeps run.
 func (c *contest) besideSweeps(ctx context.Context, one tool, live *table) error {
 	n := max(4, c.w.sizes.files/2)
-	source, target := c.source, c.target
-	c.source, c.target = source+"/live", target+"/live"
-	defer func() { c.source, c.target = source, target }()
+	defer c.within("live")()
 	rest, err := c.feed(ctx, n, "rest")
 	if err != nil {
 		return err
@@ -118,17 +115,8 @@ func (c *contest) besideSweeps(ctx context.Context, one tool, live *table) error
 	if err = errors.Join(err, fault); err != nil {
 		return err
 	}
-	p99 := quantile(rest.all, 0.99)
-	for _, l := range []latencies{{one.name + " at rest", rest.all, rest.late}, {one.name + " beside sweeps", busy.all, busy.late}} {
-		worst := quantile(l.all, 0.99)
-		live.add(l.name, strconv.Itoa(len(l.all)), number(quantile(l.all, 0.5)), number(quantile(l.all, 0.95)), number(worst), number(quantile(l.all, 1)), number(worst/p99))
-		if l.late > 0 {
-			live.note("%s: %d files did not come in time", l.name, l.late)
-		}
-	}
 	live.note("%s: %d sweeps were begun", one.name, sweeps)
-	live.goal(one.name+" p99", 3, quantile(busy.all, 0.99)/p99, "× at rest")
-	return nil
+	return live.beside(one, rest, busy, "beside sweeps")
 }
 
 // sweepNow orders a sweep and returns how long it took, as fastsync tells.
