@@ -64,7 +64,7 @@ func (c *canned) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPip
 			case *redis.XInfoGroupsCmd:
 				c.groups(cmd)
 			case *redis.XInfoStreamCmd:
-				cmd.SetVal(&redis.XInfoStream{EntriesAdded: 10, Length: 4})
+				cmd.SetVal(&redis.XInfoStream{EntriesAdded: 10, Length: 4, FirstEntry: redis.XMessage{ID: "7-0"}})
 			case *redis.XStreamSliceCmd:
 				cmd.SetErr(errors.New("NOGROUP"))
 			}
@@ -140,5 +140,41 @@ func TestAnEventTrimmedAfterItWasReadIsNotLost(t *testing.T) {
 		if err != nil || lost != tt.lost || c.read != tt.read || lost > 0 && c.last != "6-0" {
 			t.Errorf("%+v: lost %d (%v), the group set to %q, %d read; want %+v", tt.stream, lost, err, c.last, c.read, tt)
 		}
+	}
+}
+
+// A Redis that has loaded its AOF has forgotten how many events a group had read,
+// which is no loss of events.
+func TestARestartOfRedisIsNoTrim(t *testing.T) {
+	client := startRedis(t)()
+	q := opened(t, client, "web1")
+	ids := write(t, client, "f", 10)
+	take(t, q, ">")
+	for i := range 2 {
+		if err := q.ack(t.Context(), ids[:9], nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.trim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		must(t, client, "XGROUP", "SETID", keys.Events(), "web1", ids[9], "ENTRIESREAD", 0)
+		if i == 0 {
+			if lost, err := q.overtaken(t.Context()); err != nil || lost != 0 {
+				t.Errorf("%d events count as lost (%v), all were read", lost, err)
+			}
+			continue
+		}
+		write(t, client, "g", 3)
+		if got := take(t, q, ">"); len(got) != 3 {
+			t.Errorf("read %v, want 3", got)
+		}
+	}
+	last := write(t, client, "h", 5)
+	must(t, client, "XTRIM", keys.Events(), "MINID", last[4])
+	if lost, err := q.overtaken(t.Context()); err != nil || lost < 4 {
+		t.Errorf("%d events count as lost (%v), 4 were trimmed unread", lost, err)
+	}
+	if lost, err := q.overtaken(t.Context()); err != nil || lost != 0 {
+		t.Errorf("%d events count as lost once more (%v)", lost, err)
 	}
 }

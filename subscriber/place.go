@@ -95,7 +95,12 @@ func (q *queue) account(
 	if lost <= 0 {
 		return place, 0, nil
 	}
+	if first := stream.Val().FirstEntry.ID; stream.Val().Length > 0 && !idLess(place.LastDeliveredID, first) {
+		// Nothing after what was read is gone, so it is the group's count that is
+		// wrong: Redis loads it from its AOF as of the last SETID.
+		lost = 0
+	}
 	err = q.redis.Do(ctx, "XGROUP", "SETID", q.keys.Events(), q.group, last,
-		"ENTRIESREAD", place.EntriesRead+int64(len(fresh))+lost).Err()
+		"ENTRIESREAD", max(place.EntriesRead+int64(len(fresh))+lost, trimmedOf(stream.Val()))).Err()
 	return place, lost, err
 }
