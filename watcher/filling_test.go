@@ -127,7 +127,7 @@ func TestBurstsIntoNewDirectories(t *testing.T) {
 			r.settle()
 			r.fake.mu.Lock()
 			defer r.fake.mu.Unlock()
-			return count(r.fake.events, name, fastsync.Listing) > 0
+			return count(r.events, name, fastsync.Listing) > 0
 		})
 	})
 }
