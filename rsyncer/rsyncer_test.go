@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,10 @@ func write(t testing.TB, root, p, text string) {
 	t.Helper()
 	full := filepath.Join(root, p)
 	must(t, os.MkdirAll(filepath.Dir(full), 0o755))
+	// Or a process that another test starts has it open too, for the moment until
+	// it runs its program, and the file counts as being written.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	must(t, os.WriteFile(full, []byte(text), 0o644))
 }
 
