@@ -12,8 +12,12 @@ func NextBeat(now time.Time) time.Time {
 	return now.Add(Beat - time.Duration(now.UnixNano())%Beat) // on the monotonic clock: the other may be set
 }
 
-// BeatAfter is how long to wait now for the first beat that is at least rest away.
-func BeatAfter(rest time.Duration) time.Duration {
+// BeatWithin is how long to wait now for the last beat that is at most that far
+// away; all of it where that is less than from beat to beat.
+func BeatWithin(most time.Duration) time.Duration {
+	if most < Beat {
+		return most
+	}
 	now := time.Now()
-	return NextBeat(now.Add(rest)).Sub(now)
+	return NextBeat(now.Add(most - Beat)).Sub(now)
 }

@@ -125,7 +125,10 @@ func TestBeatsAreAtTheSameMoments(t *testing.T) {
 	if later := NextBeat(next); later.Sub(next) != Beat {
 		t.Errorf("the beat after %v is %v", next, later)
 	}
-	if wait := BeatAfter(time.Hour); wait <= time.Hour || wait > time.Hour+Beat {
-		t.Errorf("the first beat in an hour is in %v", wait)
+	if wait := BeatWithin(time.Hour); wait <= time.Hour-Beat || wait > time.Hour {
+		t.Errorf("the last beat within an hour is in %v", wait)
+	}
+	if wait := BeatWithin(time.Second); wait != time.Second {
+		t.Errorf("a second is %v", wait)
 	}
 }

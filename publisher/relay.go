@@ -172,7 +172,7 @@ func (r *Relay) take(got any, box *held, subscribed *bool) {
 func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed chan<- error) {
 	silent := 0
 	for {
-		got, err := ps.ReceiveTimeout(ctx, fastsync.BeatAfter(silence))
+		got, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(silence+fastsync.Beat))
 		var timeout net.Error
 		switch {
 		case err == nil:

@@ -51,19 +51,13 @@ func (s *share) awaitSocket(ctx context.Context, m *master) bool {
 // its ssh does not answer: whoever is connected through that waits for ever.
 func (s *share) keep(ctx context.Context, m *master) {
 	beat := min(15*time.Second, s.r.cfg.Stall/4, s.r.limits.idle/3)
-	next := func() time.Duration {
-		if beat < fastsync.Beat {
-			return beat
-		}
-		return fastsync.BeatAfter(beat - fastsync.Beat)
-	}
 	for !s.unused(time.Now()) {
 		select {
 		case <-m.ended:
 			return
 		case <-ctx.Done():
 			return
-		case <-time.After(next()):
+		case <-time.After(fastsync.BeatWithin(beat)):
 		}
 		if !answers(s.socket, max(beat/4, time.Second)) {
 			m.kill()

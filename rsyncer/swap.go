@@ -47,7 +47,7 @@ func (p *pool) missing(s spec, now time.Time) (missing []want, until time.Time) 
 			}
 		}
 		if now.Before(rests) {
-			return missing, rests
+			until = rests
 		}
 		return missing, until
 	}

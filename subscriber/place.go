@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/fastsync/fastsync"
 )
 
 // haul is what one read gave.
@@ -28,7 +30,7 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	pipe := q.reads.Pipeline()
 	groups := pipe.XInfoGroups(ctx, q.keys.Events())
 	streams := pipe.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: q.group, Consumer: consumer, Count: page, Block: waitFor(q.block),
+		Group: q.group, Consumer: consumer, Count: page, Block: fastsync.BeatWithin(q.block),
 		Streams: []string{q.keys.Events(), after},
 	})
 	stream := pipe.XInfoStream(ctx, q.keys.Events())

@@ -51,7 +51,7 @@ func (s *Subscriber) restarts(ctx context.Context, run string, runs chan<- strin
 	if s.cfg.Durable || run == "" {
 		return nil
 	}
-	for pause(ctx, fastsync.BeatAfter(0)) {
+	for pause(ctx, fastsync.BeatWithin(fastsync.Beat)) {
 		if now, err := s.queue.run(ctx); err == nil && now != "" && now != run {
 			run = now
 			send(ctx, runs, run)

@@ -140,14 +140,6 @@ func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
 // not interrupt it, so that over a client that others use it is briefly.
 const ReadWait, briefly = 15 * time.Second, time.Second
 
-// waitFor is how long a read of at most that long waits now.
-func waitFor(most time.Duration) time.Duration {
-	if most < fastsync.Beat {
-		return most
-	}
-	return fastsync.BeatAfter(most - fastsync.Beat)
-}
-
 // read moves entries from the group to the loop: its own history first, then
 // what is new. The loop takes none while it has enough; the stream waits.
 func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps chan<- string) error {
@@ -225,7 +217,7 @@ func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps cha
 // guard looks for gaps that no read shows, as while the loop takes none, and
 // trims what every group has done. At rest there is nothing of either.
 func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
-	for pause(ctx, fastsync.BeatAfter(0)) {
+	for pause(ctx, fastsync.BeatWithin(fastsync.Beat)) {
 		if !s.queue.worked() {
 			continue
 		}
@@ -245,7 +237,7 @@ func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
 		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
 		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
 		for silent := 0; silent < 2; {
-			m, err := ps.ReceiveTimeout(ctx, waitFor(ReadWait))
+			m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
 			if msg, ok := m.(*redis.Message); ok {
 				send(ctx, orders, msg.Payload)
 			}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,14 +36,9 @@ func testHardLinkIsPublishedByAllNames(t *testing.T, by func(*Watcher)) {
 
 // Writes to files with several names cost a tenth of a core in walks, at most.
 func TestHardLinksDoNotKeepWalking(t *testing.T) {
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	defer running.Wait()
-	l := newLoop(w, &running)
+	l := still(t, newFake())
 	now := time.Now()
+	w := l.w
 	w.status.CatchUpAt, w.status.CatchUpTook = now, time.Second
 	l.linked = now
 	l.tick(t.Context(), now.Add(9*time.Second), false)

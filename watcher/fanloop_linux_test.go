@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,13 +64,8 @@ func TestCloseWaitsForTheOtherWriter(t *testing.T) {
 
 // Closing a file changes nothing in it: the checkpoint stays before its last write.
 func TestCloseKeepsTheTimeOfTheLastWrite(t *testing.T) {
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	l := newLoop(w, &running)
-	f, err := os.Create(filepath.Join(w.cfg.Root, "f"))
+	l := still(t, newFake())
+	f, err := os.Create(filepath.Join(l.w.cfg.Root, "f"))
 	if err != nil {
 		t.Fatal(err)
 	}

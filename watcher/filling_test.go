@@ -3,7 +3,6 @@ package watcher
 import (
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,11 +11,6 @@ import (
 
 // A burst into a new directory is one event, not one for each file.
 func TestAYoungDirectoryIsListed(t *testing.T) {
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
 	now := time.Now()
 	for _, tt := range []struct {
 		born  string
@@ -30,7 +24,7 @@ func TestAYoungDirectoryIsListed(t *testing.T) {
 		{"d", young + time.Second, many, fastsync.Entry}, // it may hold a million
 		{"e", 0, many, fastsync.Entry},
 	} {
-		g := newGatherer(w, &running)
+		g := still(t, newFake())
 		dir := "d"
 		if tt.born == "" {
 			dir, tt.born = "d/sub", "d"
@@ -55,12 +49,7 @@ func TestAYoungDirectoryIsListed(t *testing.T) {
 }
 
 func TestYoungDirectoriesAreBounded(t *testing.T) {
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	g := newGatherer(w, &running)
+	g := still(t, newFake())
 	now := time.Now()
 	for i := range mostYoung + 10 {
 		g.born(fmt.Sprint(i), now)
@@ -77,12 +66,7 @@ func TestYoungDirectoriesAreBounded(t *testing.T) {
 // The first events go at once, what follows a burst gathers.
 func TestABurstGathers(t *testing.T) {
 	f := newFake()
-	w, err := New(Config{Root: t.TempDir(), Publisher: f})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	g := newGatherer(w, &running)
+	g := still(t, f)
 	g.born("d", time.Now())
 	fill := func(n int) {
 		for i := range n {

@@ -104,8 +104,8 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-cha
 			l.begun(ctx)
 		}
 		l.arm(watching)
-		if watching {
-			roots.within(fastsync.BeatAfter(0))
+		if watching && !roots.set {
+			roots.within(fastsync.BeatWithin(fastsync.Beat))
 		}
 		select {
 		case <-ctx.Done():

@@ -16,19 +16,14 @@ import (
 // idle makes a loop whose root is watched and that nobody runs.
 func idle(t *testing.T) *loop {
 	t.Helper()
-	w, err := New(Config{Root: t.TempDir(), Publisher: newFake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	t.Cleanup(running.Wait)
-	l := newLoop(w, &running)
+	l := still(t, newFake())
+	var err error
 	if l.tree.kernel, err = fsnotify.NewWatcher(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.tree.kernel.Close() })
-	l.good, l.heard, w.caught = time.Now(), time.Now(), true
-	if l.root, err = os.Lstat(w.cfg.Root); err != nil {
+	l.good, l.heard, l.w.caught = time.Now(), time.Now(), true
+	if l.root, err = os.Lstat(l.w.cfg.Root); err != nil {
 		t.Fatal(err)
 	}
 	return l

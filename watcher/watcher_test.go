@@ -112,6 +112,18 @@ func start(t *testing.T, root string, change func(*Watcher)) *rig {
 	return &rig{fake: f, Watcher: w, t: t, root: root}
 }
 
+// still is a loop that does not run; the test calls its methods.
+func still(t *testing.T, p Publisher) *loop {
+	t.Helper()
+	w, err := New(Config{Root: t.TempDir(), Publisher: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait)
+	return newLoop(w, &running)
+}
+
 func (r *rig) path(p string) string { return filepath.Join(r.root, p) }
 
 func (r *rig) write(p string) {

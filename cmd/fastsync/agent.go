@@ -123,7 +123,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: relay.Relayed(), Refused: relay.Refused(),
 			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback),
 		})
-		beat := fastsync.BeatAfter(0) // and so much of what is known a restart looks for once more
+		beat := fastsync.BeatWithin(fastsync.Beat) // and so much of what is known a restart looks for once more
 		if owed {
 			beat = owedBeat
 		}

@@ -158,7 +158,7 @@ func machineBusy() (time.Duration, error) {
 			return 0, fmt.Errorf("read /proc/stat: %w", err)
 		}
 		if i < 8 && i != 3 && i != 4 { // not idle, waiting for a disk, nor what counts twice
-			busy += time.Duration(n) * 10 * time.Millisecond
+			busy += time.Duration(n) * time.Second / hertz
 		}
 	}
 	return busy, nil
