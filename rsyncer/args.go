@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/fastsync/fastsync"
@@ -70,6 +71,9 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 	case direct:
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
+		if lane == fastsync.Bulk && r.channels.canYield() {
+			args = append(args, "--rsync-path=nice -n "+strconv.Itoa(niceness)+" rsync")
+		}
 		args = append(args, "--rsh="+r.shell()+r.shared(lane))
 	}
 	return append(args, r.cfg.Filter.Args()...)

@@ -52,17 +52,17 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 	}
 	r.await(ctx, s.lane)
-	return r.cold(ctx, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found)
+	return r.cold(ctx, call{s.lane, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found})
 }
 
 // cold starts an rsync for a run. If it was refused before it said anything,
 // those that are kept ready may have its place: they go, and it tries again. So
 // it does where the server had no time just then, or ssh's connection was lost.
-func (r *Rsyncer) cold(ctx context.Context, args []string, stdin []byte, found func(item)) result {
-	res := r.run(ctx, args, stdin, found)
+func (r *Rsyncer) cold(ctx context.Context, c call) result {
+	res := r.run(ctx, c)
 	var m made
-	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0 && r.again(ctx, try, args, res, &m); try++ {
-		res = r.run(ctx, args, stdin, found)
+	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0 && r.again(ctx, try, c.args, res, &m); try++ {
+		res = r.run(ctx, c)
 	}
 	if m.room {
 		r.pool.roomMade(m, answered(res))

@@ -28,6 +28,7 @@ type channel struct {
 	gone    chan struct{} // closed when the shell has ended
 	user    atomic.Pointer[process]
 	refused atomic.Bool // ssh logged in by itself: there was no room for a session
+	nice    bool        // the host has the command
 }
 
 const (
@@ -109,7 +110,7 @@ func pipe() (read, write *os.File, err error) {
 
 // greet waits for the shell to say a word, after whatever its start-up files say.
 func (c *channel) greet(ctx context.Context) error {
-	if _, err := c.in.WriteString("printf " + channelOpen + "\n"); err != nil {
+	if _, err := c.in.WriteString("command -v nice; printf " + channelOpen + "\n"); err != nil {
 		return fmt.Errorf("write to the shell: %w", err)
 	}
 	var said []byte
@@ -129,6 +130,7 @@ func (c *channel) greet(ctx context.Context) error {
 			return errNoShell
 		}
 	}
+	c.nice = bytes.HasSuffix(said, []byte("nice\n"+channelOpen))
 	return c.awaitServed()
 }
 

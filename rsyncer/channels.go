@@ -26,6 +26,7 @@ type channels struct {
 	full    time.Time // until then there is no more room
 	again   backoff
 	shut    time.Time // none is kept or opened before
+	nice    bool      // the last one that was opened has the command
 
 	freed chan struct{} // has a token after one became free
 }
@@ -75,6 +76,21 @@ func (c *channels) inUse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count-c.opening > len(c.free)
+}
+
+// anyFree tells whether a shell waits.
+func (c *channels) anyFree() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.free) > 0
+}
+
+// canYield tells whether the other host is known to run what we ask for, and to
+// have nice: one with a forced command takes rsync alone.
+func (c *channels) canYield() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nice
 }
 
 // wanted tells whether runs are to wait for a channel, and whether one more is to
@@ -133,6 +149,7 @@ func (c *channels) open(ctx context.Context) {
 		return
 	}
 	c.again.succeeded()
+	c.nice = ch.nice
 	c.free = append(c.free, ch)
 	c.tell()
 }

@@ -21,7 +21,7 @@ func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
 			return nil, fmt.Errorf("the source %s is another directory than at the start", r.source)
 		}
 	}
-	proc, err := r.start(r.operands(r.args(fastsync.Live, s)), ch)
+	proc, err := r.start(fastsync.Live, r.operands(r.args(fastsync.Live, s)), ch)
 	if err == nil { // not all too old at the same time
 		if !r.pull && s.kind != deletes { // where a version that does not skip it finds nothing, and deletes nothing
 			proc.mark()

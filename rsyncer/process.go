@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
 const (
@@ -56,9 +58,17 @@ type process struct {
 	notes []string
 }
 
+// call is one rsync from start to end.
+type call struct {
+	lane  fastsync.Lane
+	args  []string
+	stdin []byte
+	found func(item)
+}
+
 // start runs rsync up to the point where it waits for its list, through a
 // channel where there is one.
-func (r *Rsyncer) start(args []string, ch *channel) (*process, error) {
+func (r *Rsyncer) start(lane fastsync.Lane, args []string, ch *channel) (*process, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p := &process{r: r, channel: ch, kill: cancel, ended: make(chan struct{})}
 	if ch != nil {
@@ -88,6 +98,7 @@ func (r *Rsyncer) start(args []string, ch *channel) (*process, error) {
 		return nil, fmt.Errorf("start rsync: %w", err)
 	}
 	p.pid = cmd.Process.Pid
+	yield(lane, p.pid)
 	go p.wait(ctx, cmd, stdout, stderr)
 	return p, nil
 }
@@ -193,13 +204,12 @@ func (p *process) release() {
 	late.Stop()
 }
 
-// run is a process from start to end.
-func (r *Rsyncer) run(ctx context.Context, args []string, stdin []byte, found func(item)) result {
-	p, err := r.start(args, nil)
+func (r *Rsyncer) run(ctx context.Context, c call) result {
+	p, err := r.start(c.lane, c.args, nil)
 	if err != nil {
 		return result{code: 127, err: err}
 	}
-	return p.feed(ctx, stdin, found, r.cfg.Stall)
+	return p.feed(ctx, c.stdin, c.found, r.cfg.Stall)
 }
 
 // watch ends it when nothing moved for the stall time. What rsync wrote is no

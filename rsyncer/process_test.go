@@ -63,7 +63,7 @@ func TestNoHasteOnceItShips(t *testing.T) {
 	for first, want := range map[string]error{"": errStalled, "echo '" + format + ">f+++++++++ keep';": nil} {
 		cfg := setup(t)
 		cfg.Stall, cfg.RsyncPath = 10*time.Second, script(t, first+` sleep 1`)
-		p, err := open(t, cfg).start(nil, nil)
+		p, err := open(t, cfg).start(fastsync.Live, nil, nil)
 		must(t, err)
 		if first != "" {
 			eventually(t, "its first line", func() bool { return p.lines.Load() > 0 })

@@ -103,10 +103,22 @@ func (r *Rsyncer) use(ctx context.Context, lane fastsync.Lane) (done func()) {
 	}
 	return func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.users--
 		s.used = time.Now()
+		s.mu.Unlock()
+		r.pool.rouse() // calm may begin
 	}
+}
+
+// using tells whether runs of a lane go on.
+func (r *Rsyncer) using(lane fastsync.Lane) bool {
+	s := r.shares[lane]
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.users > 0
 }
 
 // await waits while a lane's connection logs in: a run's own login takes as

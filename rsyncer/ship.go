@@ -104,7 +104,7 @@ func (r *Rsyncer) ready(ctx context.Context) error {
 	}
 	args := append(r.common(fastsync.Bulk), "--list-only", "-d", "--", r.source)
 	n := 0
-	res := r.cold(ctx, args, nil, func(item) {})
+	res := r.cold(ctx, call{fastsync.Bulk, args, nil, func(item) {}})
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 	open := map[string]verdict{}
 	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), append(g.exclusions(), "-n")...))
 	fresh := newDirs{}
-	res := r.cold(ctx, args, list(g.kind, jobs), func(it item) {
+	res := r.cold(ctx, call{s.lane, args, list(g.kind, jobs), func(it item) {
 		if fresh.covers(it) || len(open) >= maxRemoved {
 			return
 		}
@@ -152,7 +152,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		} else {
 			open[it.path] = verdict{reason: reason(first.notes, it.path)}
 		}
-	})
+	}})
 	if err := r.judge(ctx, res); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@ import (
 // A shell at the other host starts an rsync in a tenth of the time that a session
 // takes, but what goes through it passes four more processes, which costs a
 // single file 1.5 ms. So under load shells have the next rsync ready, and in calm
-// sessions of their own take over.
+// sessions of their own take over. While bulk ships there is no calm: what it
+// leaves of the cores a login would take from the next batch.
 
 const (
 	// calm is for how long there must have been no batch.
@@ -40,9 +41,13 @@ func (p *pool) missing(s spec, now time.Time) (missing []want, until time.Time) 
 		}
 		return missing, until
 	}
-	if rests := p.taken.Add(calm); p.working > 0 || now.Before(rests) {
-		for range keep - len(p.idle[s]) {
-			if p.pressed || !now.Before(rests) { // else most likely a single file, and then calm
+	rests, bulk, quiet := p.taken.Add(calm), p.r.using(fastsync.Bulk), p.working == 0
+	if quiet && keep > 0 && p.stranded(s) {
+		missing = append(missing, want{s, false})
+	}
+	if !quiet || bulk || now.Before(rests) {
+		for range keep - len(p.idle[s]) - len(missing) {
+			if p.pressed || quiet && bulk || !now.Before(rests) { // else most likely a single file, and then calm
 				missing = append(missing, want{s, false})
 			}
 		}
@@ -64,6 +69,18 @@ func (p *pool) missing(s spec, now time.Time) (missing []want, until time.Time) 
 		until = now.Add(login)
 	}
 	return missing, until
+}
+
+// stranded tells whether a batch that came now would find none that waits, but a
+// shell that could have had one: while the cores are busy, an rsync takes long to
+// start there too.
+func (p *pool) stranded(s spec) bool {
+	for _, proc := range p.idle[s] {
+		if proc.channel != nil || proc.waits() {
+			return false
+		}
+	}
+	return p.r.channels.anyFree()
 }
 
 // waiters counts those in sessions of their own that are logged in.

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
 // kinds are how many of those that are ready have a session of their own, in which
@@ -88,7 +90,10 @@ func TestOneWaitsOnceItIsLoggedIn(t *testing.T) {
 
 func TestWhatIsStartedWhen(t *testing.T) {
 	r, _, stop := overSSH(t, nil)
-	eventually(t, "two sessions wait", func() bool { apart, shells := kindsOf(r); return apart == 2 && shells == 0 })
+	eventually(t, "two sessions and two shells wait", func() bool {
+		apart, shells := kindsOf(r)
+		return apart == 2 && shells == 0 && free(r) == maxRunning
+	})
 	p, s, now := r.pool, r.everyday(), time.Now()
 	p.mu.Lock()
 	all := p.idle[s]
@@ -109,12 +114,28 @@ func TestWhatIsStartedWhen(t *testing.T) {
 	p.idle[s] = all[:1]
 	p.taken = now
 	check("after a single file", 0, 0)
+	late, err := r.prestart(s, nil)
+	must(t, err)
+	signal(t, syscall.SIGSTOP, late.pid)
+	p.idle[s] = []*process{late}
+	check("after two, while the next one logs in", 0, 1)
+	late.kill(errReleased)
+	p.idle[s] = all[:1]
 	p.pressed = true
 	check("under load", 0, 1)
 	p.taken, p.pressed, p.working = now.Add(-10*calm), false, 1
 	check("while one works for long", 0, 1)
 	p.working, p.pressed = 0, true
 	check("calm again", 1, 0)
+	bulk := r.shares[fastsync.Bulk]
+	use := func(n int) { bulk.mu.Lock(); bulk.users += n; bulk.mu.Unlock() }
+	use(1)
+	check("while bulk ships", 0, 1)
+	p.pressed, p.working, p.taken = false, 1, now
+	check("while bulk ships, and a single file", 0, 0)
+	use(-1)
+	p.pressed, p.working, p.taken = true, 0, now.Add(-10*calm)
+	check("and after it", 1, 0)
 	p.policy.fewer = now.Add(time.Hour)
 	check("where there is little room", 0, min(1, p.policy.allowed))
 	p.policy.fewer, p.idle[s] = time.Time{}, all

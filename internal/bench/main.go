@@ -141,7 +141,7 @@ func bench(ctx context.Context, o options) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	r.machine = describe(ctx)
+	r.machine = w.describe(ctx)
 	for _, line := range r.machine {
 		fmt.Println(line)
 	}

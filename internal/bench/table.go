@@ -135,9 +135,10 @@ func (t *table) markdown(b *strings.Builder) {
 }
 
 // describe is what the figures depend on.
-func describe(ctx context.Context) []string {
+func (w *world) describe(ctx context.Context) []string {
 	lines := []string{fmt.Sprintf("%s, %d cores, %s/%s", time.Now().Format("2006-01-02"), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)}
 	lines = append(lines, strings.TrimSpace("bench "+strings.Join(os.Args[1:], " ")))
+	lines = append(lines, fmt.Sprintf("an ssh login and an empty command, median of %d: %s ms", logins, number(w.login(ctx))))
 	for _, c := range [][]string{{"uname", "-r"}, {"bin/fastsync", "version"}, {"rsync", "--version"}, {"redis-server", "--version"}, {"ssh", "-V"}, {"lsyncd", "--version"}} {
 		if out, _ := exec.CommandContext(ctx, c[0], c[1:]...).CombinedOutput(); len(out) > 0 {
 			first, _, _ := strings.Cut(string(out), "\n")

@@ -1,0 +1,63 @@
+package rsyncer
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/fastsync/fastsync"
+)
+
+// On both sides: what bulk has to do takes nothing from a photo.
+func TestBulkGivesWay(t *testing.T) {
+	r, there := nicely(t, asAsked)
+	eventually(t, "a shell waits", func() bool { return free(r) > 0 })
+	here := filepath.Join(t.TempDir(), "here")
+	r.rsync = script(t, `for i in $(seq 100); do [ "$(nice)" = 10 ] && break; sleep 0.02; done
+		nice >> `+here+`; exec `+r.rsync+` "$@"`)
+	if live := nices(there); slices.Contains(live, "10") {
+		t.Errorf("live gives way: %q", live)
+	}
+	clean(t, shipBulk(t, r, entry("keep")))
+	if got := nices(here); !slices.Contains(got, "10") {
+		t.Errorf("here bulk does not give way: %q", got)
+	}
+	if got := nices(there); !slices.Contains(got, "10") {
+		t.Errorf("there bulk does not give way: %q", got)
+	}
+	for lane, want := range map[fastsync.Lane]int{fastsync.Bulk: 10, fastsync.Live: 0} {
+		got, err := syscall.Getpriority(syscall.PRIO_PROCESS, masterOf(r, lane))
+		if must(t, err); 20-got != want { // as the kernel counts
+			t.Errorf("the nice of an ssh is %d, want %d", 20-got, want)
+		}
+	}
+}
+
+// A host with a forced command may take rsync and nothing else.
+func TestOnlyAHostWithAShellIsAskedToGiveWay(t *testing.T) {
+	r, there := nicely(t, `case $SSH_ORIGINAL_COMMAND in "rsync --server"*) ;; *) exit 1;; esac; `+asAsked)
+	clean(t, shipBulk(t, r, entry("keep")))
+	if got := nices(there); len(got) == 0 || slices.Contains(got, "10") {
+		t.Errorf("there: %q", got)
+	}
+}
+
+// nicely makes a target whose rsyncs write their nice to a file.
+func nicely(t *testing.T, command string) (r *Rsyncer, there string) {
+	t.Helper()
+	cfg := setup(t)
+	there = filepath.Join(t.TempDir(), "there")
+	path := script(t, `nice >> `+there+`; exec `+need(t, "rsync")+` "$@"`)
+	cfg.Rsh, _ = forced(t, `PATH=`+bin(t, path)+`:$PATH; `+command)
+	cfg.Target, cfg.Warm = "127.0.0.1:"+cfg.Target, 1
+	r = open(t, cfg)
+	running(t, r)
+	ready(t, r, 1)
+	return r, there
+}
+
+func nices(file string) []string {
+	return strings.Fields(read(filepath.Dir(file), filepath.Base(file)))
+}
