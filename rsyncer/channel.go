@@ -74,15 +74,16 @@ func (r *Rsyncer) openChannel(ctx context.Context) (*channel, error) {
 		in.Close()
 		return nil, err
 	}
-	defer toRead.Close()
-	defer toWrite.Close()
 	c := &channel{in: in, out: out, served: make(chan struct{}, 1), gone: make(chan struct{})}
 	stderr := &lines{each: c.heard}
 	cmd := exec.Command(words[0], slices.Concat(strings.Fields(shared), words[1:], []string{farEnd})...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environment(), toRead, toWrite, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = lastWord // the ssh of the connection holds its messages' pipe too
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	toRead.Close()
+	toWrite.Close() // or its end could not be seen
+	if err != nil {
 		in.Close()
 		out.Close()
 		return nil, fmt.Errorf("start ssh: %w", err)

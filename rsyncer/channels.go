@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ type channels struct {
 	full    time.Time // until then there is no more room
 	again   backoff
 	shut    time.Time // none is kept or opened before
-	nice    bool      // the last one that was opened has the command
+	nice    bool      // the host of the last one that was opened has the command
 
 	freed chan struct{} // has a token after one became free
 }
@@ -35,16 +36,26 @@ type channels struct {
 func (c *channels) take() *channel {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n := len(c.free); n > 0; n = len(c.free) {
-		ch := c.free[n-1]
-		c.free = c.free[:n-1]
+	c.weed()
+	n := len(c.free)
+	if n == 0 {
+		return nil
+	}
+	ch := c.free[n-1]
+	c.free = c.free[:n-1]
+	return ch
+}
+
+// weed drops those that have ended, with the connection most likely.
+func (c *channels) weed() {
+	c.free = slices.DeleteFunc(c.free, func(ch *channel) bool {
 		if ch.alive() {
-			return ch
+			return false
 		}
 		c.count--
 		ch.close()
-	}
-	return nil
+		return true
+	})
 }
 
 // await returns a shell that waits, or will within patience: a new login takes
@@ -82,6 +93,7 @@ func (c *channels) inUse() bool {
 func (c *channels) anyFree() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.weed()
 	return len(c.free) > 0
 }
 
@@ -120,6 +132,7 @@ func (c *channels) wanted(now time.Time) (wait, open bool) {
 func (c *channels) fewerThan(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.weed()
 	return c.count < n
 }
 
@@ -142,6 +155,7 @@ func (c *channels) open(ctx context.Context) {
 		c.again.failed(time.Now(), c.r.limits)
 		if errors.Is(err, errNoShell) { // most likely for good, and each try is a line in a log there
 			c.again.notUntil = time.Now().Add(c.r.limits.respite)
+			c.nice = false
 		}
 		if ctx.Err() == nil {
 			c.r.cfg.Log.Debug().Err(err).Msg("no shell is kept at the other host; each run has a session of its own")

@@ -44,6 +44,24 @@ func TestOnlyAHostWithAShellIsAskedToGiveWay(t *testing.T) {
 	}
 }
 
+// The key may get a forced command while fastsync runs.
+func TestAHostThatRunsNothingButRsyncAnyMore(t *testing.T) {
+	forbidden := filepath.Join(t.TempDir(), "forbidden")
+	r, there := nicely(t, `[ ! -e `+forbidden+` ] || case $SSH_ORIGINAL_COMMAND in "rsync --server"*) ;; *) exit 1;; esac; `+asAsked)
+	eventually(t, "shells wait", func() bool { return free(r) == maxRunning })
+	clean(t, shipBulk(t, r, entry("keep")))
+	write(t, filepath.Dir(forbidden), "forbidden", "")
+	if !slices.Contains(nices(there), "10") {
+		t.Error("bulk did not give way")
+	}
+	for _, lane := range []fastsync.Lane{fastsync.Live, fastsync.Bulk} {
+		signal(t, syscall.SIGKILL, masterOf(r, lane))
+	}
+	eventually(t, "it is known that there is no shell", func() bool { return !r.channels.canYield() })
+	write(t, r.cfg.Source, "large", "x")
+	clean(t, shipBulk(t, r, entry("large")))
+}
+
 // nicely makes a target whose rsyncs write their nice to a file.
 func nicely(t *testing.T, command string) (r *Rsyncer, there string) {
 	t.Helper()
