@@ -136,6 +136,16 @@ func (c *channels) fewerThan(n int) bool {
 	return c.count < n
 }
 
+// noMore says that the connection carries no more sessions than it has.
+func (c *channels) noMore(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fits(now)
+}
+
+// fits says that there is room for those that there are, for a while.
+func (c *channels) fits(now time.Time) { c.room, c.full = c.count, now.Add(c.r.limits.respite) }
+
 // open opens the one that wanted asked for.
 func (c *channels) open(ctx context.Context) {
 	ch, err := c.r.openChannel(ctx)
@@ -144,7 +154,7 @@ func (c *channels) open(ctx context.Context) {
 	c.opening--
 	if err == nil && ch.refused.Load() { // it has logged in by itself, which is too dear
 		c.count--
-		c.room, c.full = c.count, time.Now().Add(c.r.limits.respite)
+		c.fits(time.Now())
 		c.mu.Unlock()
 		ch.close()
 		c.mu.Lock()

@@ -93,6 +93,16 @@ func (p *pool) waiters(s spec) (n int) {
 	return n
 }
 
+// inShells counts those that go through one.
+func (p *pool) inShells(s spec) (n int) {
+	for _, proc := range p.idle[s] {
+		if proc.channel != nil && proc.alive() {
+			n++
+		}
+	}
+	return n
+}
+
 // reserve has shells wait at the other host for the next load, once those that
 // wait in sessions have found room there.
 func (p *pool) reserve(ctx context.Context) {

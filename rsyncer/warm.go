@@ -149,6 +149,7 @@ func (p *pool) learn(now time.Time) {
 		}
 	}
 	if refused > 0 { // each has logged in by itself, which is as good, but not for every batch
+		p.r.channels.noMore(now)
 		p.crowded(max(1, alive), now, p.policy.respite)
 	}
 }
@@ -160,6 +161,8 @@ func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 	apart, shells := most, most // in sessions of their own, and in shells
 	if p.swaps(s, now) {
 		shells -= p.waiters(s)
+	} else {
+		apart -= p.inShells(s) // which cost no login
 	}
 	kept := p.idle[s][:0]
 	for _, proc := range p.idle[s] {
