@@ -81,7 +81,7 @@ func (r *Rsyncer) again(ctx context.Context, try int, args []string, res result,
 	chance := try == 1 && !m.known && (busy || overShare(args)) // the next may do as it is
 	if !chance {
 		had = r.pool.makeRoom(ctx)
-		m.room, m.had = true, max(m.had, had)
+		m.room, m.mute, m.had = true, m.mute || !busy, max(m.had, had)
 	}
 	if busy { // a server knows only a moment later that a client has gone
 		rest(ctx, shortly<<(try-1)+rand.N(shortly))

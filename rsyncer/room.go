@@ -41,6 +41,7 @@ func (p *pool) crowded(fit int, now time.Time, rest time.Duration) {
 // made is what room was made for a run.
 type made struct {
 	room, known bool // asked for; the other side said that it has none
+	mute        bool // asked for since a run was refused without a word
 	had         int  // of those that waited
 }
 
@@ -82,7 +83,7 @@ func (p *pool) roomMade(m made, through bool) {
 		p.policy.failed(now, p.policy.limits)
 	case m.known:
 		p.crowded(max(0, m.had-1), now, p.policy.respite)
-	case m.had > 0: // chance is as likely as a limit
+	case m.had > 0 && m.mute: // chance is as likely as a limit; a server that is busy says so
 		p.policy.crowded(max(1, m.had-1), now, p.policy.respite/10)
 	}
 	p.rouse()

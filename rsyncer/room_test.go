@@ -125,6 +125,27 @@ func TestMaxStartups(t *testing.T) {
 	within(t, 30*time.Second, "two are ready again", func() bool { return len(waiting(r)) == 2 })
 }
 
+// A server that had no time for a login has room for as many as before.
+func TestWhatARefusalTeaches(t *testing.T) {
+	r := open(t, setup(t))
+	p, s, now := r.pool, r.everyday(), time.Now()
+	for _, c := range []struct {
+		what string
+		made made
+		keep int
+	}{
+		{"busy", made{room: true, had: 2}, 2},
+		{"without a word", made{room: true, mute: true, had: 2}, 1},
+		{"said so", made{room: true, known: true, had: 1}, 0},
+	} {
+		p.policy = policy{limits: r.limits, everyday: s, most: 2, used: map[spec]time.Time{s: now}}
+		p.roomMade(c.made, true)
+		if got := p.policy.keep(s, now); got != c.keep {
+			t.Errorf("%s: %d are kept, want %d", c.what, got, c.keep)
+		}
+	}
+}
+
 // A connection that a firewall forgot: no side is told.
 func TestABlackHole(t *testing.T) { // fact 3
 	t.Parallel()
