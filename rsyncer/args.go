@@ -71,7 +71,7 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 	case direct:
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
-		if lane == fastsync.Bulk && r.channels.canYield() {
+		if lane == fastsync.Bulk && r.channels.canGiveWay() {
 			args = append(args, "--rsync-path=nice -n "+strconv.Itoa(niceness)+" rsync")
 		}
 		args = append(args, "--rsh="+r.shell()+r.shared(lane))

@@ -97,9 +97,9 @@ func (c *channels) anyFree() bool {
 	return len(c.free) > 0
 }
 
-// canYield tells whether the other host is known to run what we ask for, and to
+// canGiveWay tells whether the other host is known to run what we ask for, and to
 // have nice: one with a forced command takes rsync alone.
-func (c *channels) canYield() bool {
+func (c *channels) canGiveWay() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nice

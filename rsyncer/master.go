@@ -92,7 +92,7 @@ func (s *share) login() *master {
 		err := cmd.Start()
 		if err == nil {
 			m.pid = cmd.Process.Pid
-			yield(s.lane, m.pid)
+			giveWay(s.lane, m.pid)
 		}
 		close(started)
 		if err != nil {

@@ -98,7 +98,7 @@ func (r *Rsyncer) start(lane fastsync.Lane, args []string, ch *channel) (*proces
 		return nil, fmt.Errorf("start rsync: %w", err)
 	}
 	p.pid = cmd.Process.Pid
-	yield(lane, p.pid)
+	giveWay(lane, p.pid)
 	go p.wait(ctx, cmd, stdout, stderr)
 	return p, nil
 }

@@ -56,12 +56,7 @@ func (p *pool) missing(s spec, now time.Time) (missing []want, until time.Time) 
 		}
 		return missing, until
 	}
-	apart := 0
-	for _, proc := range p.idle[s] {
-		if proc.channel == nil {
-			apart++
-		}
-	}
+	apart := len(p.idle[s]) - p.inShells(s)
 	for range keep - apart {
 		missing = append(missing, want{s, true})
 	}

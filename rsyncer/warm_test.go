@@ -166,7 +166,7 @@ func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
 	none := func() bool { return inReserve(r) == 0 && r.shares[fastsync.Live].in(idle) }
 	within(t, time.Minute, "none is kept, nor the connection", none)
 	arrives(t, r, cfg.Source, target, "after a night")
-	eventually(t, "the next is kept ready", func() bool { return inReserve(r) >= 2 && masterOf(r, fastsync.Live) != 0 })
+	eventually(t, "the next is kept ready", func() bool { return inReserve(r) == 2 && masterOf(r, fastsync.Live) != 0 })
 	within(t, time.Minute, "none is kept again", none)
 }
 

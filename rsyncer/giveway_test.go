@@ -57,7 +57,7 @@ func TestAHostThatRunsNothingButRsyncAnyMore(t *testing.T) {
 	for _, lane := range []fastsync.Lane{fastsync.Live, fastsync.Bulk} {
 		signal(t, syscall.SIGKILL, masterOf(r, lane))
 	}
-	eventually(t, "it is known that there is no shell", func() bool { return !r.channels.canYield() })
+	eventually(t, "it is known that there is no shell", func() bool { return !r.channels.canGiveWay() })
 	write(t, r.cfg.Source, "large", "x")
 	clean(t, shipBulk(t, r, entry("large")))
 }

@@ -10,9 +10,9 @@ import (
 // video can keep every core busy, and a photo passes six processes in turn.
 const niceness = 10
 
-// yield lets a group of processes give way to others if it works for bulk, which
+// giveWay lets a group of processes give way to others if it works for bulk, which
 // nobody needs a right for.
-func yield(lane fastsync.Lane, group int) {
+func giveWay(lane fastsync.Lane, group int) {
 	if lane == fastsync.Bulk {
 		_ = syscall.Setpriority(syscall.PRIO_PGRP, group, niceness)
 	}
