@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// crowd is a burst: files in new directories, written as fast as one writer can.
-type crowd struct{ files, dirs, size int }
+// crowd is a burst: files in new directories, written by one writer as fast as it
+// can, or evenly over a time.
+type crowd struct {
+	files, dirs, size int
+	over              time.Duration
+}
 
 // baseline is what a burst costs without any tool watching. Busy is the time
 // that it kept the cores busy, in sum: on all of them it cannot be done sooner.
@@ -27,14 +31,30 @@ func (b baseline) floor() float64 {
 }
 
 func burst(ctx context.Context, w *world) ([]table, error) {
-	b := crowd{w.sizes.burst, w.sizes.dirs, 10_000}
+	return w.bursts(ctx, w.sized(), fsnotify, fanotify, loop, lsyncd0, lsyncd1, lsyncdDefault)
+}
+
+// burstSlow is the same where what is written has to be fetched or computed.
+func burstSlow(ctx context.Context, w *world) ([]table, error) {
+	b := w.sized()
+	b.over = w.sizes.slow
+	return w.bursts(ctx, b, fsnotify, fanotify, loop)
+}
+
+// sized is the burst of the sizes asked for.
+func (w *world) sized() crowd { return crowd{files: w.sizes.burst, dirs: w.sizes.dirs, size: 10_000} }
+
+func (w *world) bursts(ctx context.Context, b crowd, names ...string) ([]table, error) {
 	t := table{
 		title: fmt.Sprintf("%d new files of 10 kB in %d new directories", b.files, b.dirs),
-		how:   "Over ssh, from the first open to all whole at the target. Write and rsync: the same with no tool watching and one bare rsync -a, just before each. Floor is the processor time of these two on both sides, over all cores, × (write + rsync): what a tool without any costs of its own that keeps all cores busy would take where the write itself takes no longer. Memory is PSS and CPU is of all of a tool's processes on this side.",
-		head:  []string{"tool", "write s", "rsync s", "burst s", "× (write + rsync)", "floor ×", "peak MB", "CPU s"},
+		how:   "Over ssh, from the first open to all whole at the target. Write and rsync: the same with no tool watching and one bare rsync -a, just before each. Floor is the processor time of these two on both sides, over all cores, × (write + rsync): what a tool without any costs of its own that keeps all cores busy would take where the write itself takes no longer. Memory is PSS and CPU is of all of a tool's processes on this side. Still: for how much of the burst the machine itself stood still.",
+		head:  []string{"tool", "write s", "rsync s", "burst s", "× (write + rsync)", "floor ×", "peak MB", "CPU s", "still s"},
+	}
+	if b.over > 0 {
+		t.title += fmt.Sprintf(", written over %s", b.over)
 	}
 	var faults []error
-	for _, one := range w.contestants(ctx, &t, fsnotify, fanotify, loop, lsyncd0, lsyncd1, lsyncdDefault) {
+	for _, one := range w.contestants(ctx, &t, names...) {
 		rounds := 1
 		if isFastsync(one.name) {
 			rounds = w.sizes.rounds
@@ -94,8 +114,9 @@ func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64
 	if err := c.ready(ctx, r.rest); err != nil {
 		return 0, c.finish(err)
 	}
-	used, most := cpuByKind(c.leader), sample(c.leader, 200*time.Millisecond)
+	used, most, still := cpuByKind(c.leader), sample(c.leader, 200*time.Millisecond), watchStill()
 	took, late, err := c.crowd(ctx, b)
+	stood, seen := still()
 	memory, cpu := most(), total(cpuByKind(c.leader))-total(used)
 	if err != nil {
 		return 0, c.finish(err)
@@ -105,8 +126,15 @@ func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64
 		t.note("%s: %d files did not come in time", one.name, late)
 		ratio = math.Inf(1)
 	}
-	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), number(base.floor()), megabytes(memory.all.pss), seconds(cpu))
+	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), number(base.floor()), megabytes(memory.all.pss), seconds(cpu), stillness(stood, seen))
 	return ratio, c.finish(nil)
+}
+
+func stillness(stood []span, seen bool) string {
+	if !seen {
+		return "-"
+	}
+	return seconds(sum(stood))
 }
 
 // crowd writes a burst and tells how long it took until all was there.
@@ -181,58 +209,18 @@ func (b crowd) name(d, f int) string { return b.dir(d) + "/f" + strconv.Itoa(f) 
 func (b crowd) dir(d int) string { return fmt.Sprintf("burst-%04d", d) }
 
 func (b crowd) write(root string) error {
-	data := make([]byte, b.size)
+	data, begun := make([]byte, b.size), time.Now()
 	for d := range b.dirs {
-		if err := os.Mkdir(filepath.Join(root, b.dir(d)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(root, b.dir(d)), 0o755); err != nil {
 			return err
 		}
 		for f := range b.files / b.dirs {
+			n := d*(b.files/b.dirs) + f
+			time.Sleep(time.Until(begun.Add(b.over * time.Duration(n) / time.Duration(b.files))))
 			if err := os.WriteFile(filepath.Join(root, b.name(d, f)), data, 0o644); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// memoryBurst looks at fastsync's memory while a large burst goes through it.
-func memoryBurst(ctx context.Context, w *world) ([]table, error) {
-	b := crowd{w.sizes.crowd, w.sizes.crowdDirs, 1000}
-	t := table{
-		title: fmt.Sprintf("Peak memory during a burst of %d files of 1 kB in %d directories", b.files, b.dirs),
-		how:   "All of fastsync's processes on this side, over ssh, looked at every 100 ms, in MB. PSS gives each process its share of a page that several have. The rows of kinds are of the moment with the highest sum of PSS; a sum of RSS may be of another.",
-		head:  []string{"tool", "processes", "RSS", "PSS"},
-	}
-	for _, one := range w.contestants(ctx, &t, fsnotify, fanotify) {
-		p, err := w.folders()
-		if err != nil {
-			return nil, err
-		}
-		r := w.direct()
-		c, err := w.start(one, r, p, "")
-		if err != nil {
-			return nil, err
-		}
-		if err := c.ready(ctx, r.rest); err != nil {
-			return []table{t}, c.finish(err)
-		}
-		most := sample(c.leader, 100*time.Millisecond)
-		took, late, err := c.crowd(ctx, b)
-		found := most()
-		if err := c.finish(err); err != nil {
-			return []table{t}, err
-		}
-		t.memory(one.name, found)
-		t.note("%s: all there after %s s, %d files late", one.name, seconds(took), late)
-		t.goal(one.name+", all processes, PSS", 80, float64(found.all.pss)/1e6, "MB")
-	}
-	return []table{t}, nil
-}
-
-func (t *table) memory(name string, p peak) {
-	for _, kind := range sortedKeys(p.kinds) {
-		t.add(name, kind, megabytes(p.kinds[kind].rss), megabytes(p.kinds[kind].pss))
-	}
-	t.add(name, "without redis-server", megabytes(p.noRedis.rss), megabytes(p.noRedis.pss))
-	t.add(name, "all", megabytes(p.all.rss), megabytes(p.all.pss))
 }

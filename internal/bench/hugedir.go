@@ -17,7 +17,7 @@ func hugeDir(ctx context.Context, w *world) ([]table, error) {
 	t := table{
 		title: fmt.Sprintf("%d changed files in one directory of %d", w.sizes.changed, w.sizes.huge),
 		how:   "1 kB each, over ssh: from close(2) of the last to all whole at the target, beside one bare rsync -a --files-from of as many others in it, from its start to all whole, the median of as many rounds just before; in s.",
-		head:  []string{"tool", "round", "fastsync", "bare rsync", "×"},
+		head:  []string{"tool", "round", "write", "fastsync", "bare rsync", "×"},
 	}
 	tools := w.contestants(ctx, &t, fsnotify, fanotify)
 	if len(tools) == 0 {
@@ -67,12 +67,12 @@ func (w *world) hugeDir(ctx context.Context, one tool, p places, changed *int, t
 		if err := pause(ctx, r.rest+time.Second); err != nil {
 			return err
 		}
-		took, err := c.change(ctx, w.some(changed))
+		wrote, took, err := c.change(ctx, w.some(changed))
 		if err != nil {
 			return err
 		}
 		ratios = append(ratios, took.Seconds()/bare)
-		t.add(one.name, fmt.Sprint(round+1), seconds(took), number(bare), number(ratios[round]))
+		t.add(one.name, fmt.Sprint(round+1), seconds(wrote), seconds(took), number(bare), number(ratios[round]))
 	}
 	t.goal(one.name+", median", 1.2, median(ratios), "×")
 	return nil
@@ -90,21 +90,23 @@ func (w *world) some(from *int) []string {
 	return names
 }
 
-// change writes the files below the root that the tool watches.
-func (c *contest) change(ctx context.Context, names []string) (time.Duration, error) {
+// change writes the files below the root that the tool watches, and tells how
+// long that took, and how long after it all were there.
+func (c *contest) change(ctx context.Context, names []string) (wrote, took time.Duration, err error) {
 	if err := c.look(hugeSize, time.Millisecond); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer c.unlook()
 	c.seen.expect(names...)
+	begun := time.Now()
 	if err := rewrite(c.source, names); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	closed := time.Now()
 	if err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); err != nil {
-		return 0, fmt.Errorf("%d of %d files: %w", len(c.seen.forget()), len(names), err)
+		return 0, 0, fmt.Errorf("%d of %d files: %w", len(c.seen.forget()), len(names), err)
 	}
-	return max(0, c.seen.last(names).Sub(closed)), nil
+	return closed.Sub(begun), max(0, c.seen.last(names).Sub(closed)), nil
 }
 
 // bareChanges copies as many changes in the same directory by one rsync, some

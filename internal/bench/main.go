@@ -48,6 +48,7 @@ func scenarios() []scenario {
 		{"lanes-video", lanesVideo},
 		{"burst", burst},
 		{"burst-disk", burstOnDisk},
+		{"burst-slow", burstSlow},
 		{"memory-burst", memoryBurst},
 		{"hugedir", hugeDir},
 		{"start", start},
@@ -153,10 +154,10 @@ func bench(ctx context.Context, o options) error {
 
 // within gives a scenario an end.
 func (w *world) within(ctx context.Context, s scenario) ([]table, error) {
-	ctx, cancel := context.WithTimeout(ctx, longest)
+	ctx, cancel := context.WithTimeout(ctx, longest+2*w.sizes.idle)
 	defer cancel()
 	return s.run(ctx, w)
 }
 
-// longest is how long one scenario may take.
+// longest is how long one scenario may take, beside what it watches idleness for.
 const longest = 10 * time.Minute

@@ -23,7 +23,7 @@ func profile(ctx context.Context, w *world, into string) error {
 			}
 			w.env = []string{"FASTSYNC_PROFILE=" + dir}
 			if work == "burst" {
-				_, err = w.burst(ctx, one, crowd{w.sizes.burst, w.sizes.dirs, 10_000}, &t)
+				_, err = w.burst(ctx, one, w.sized(), &t)
 			} else {
 				_, _, err = w.steadily(ctx, one, w.sizes.rate, w.sizes.steady)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,9 +49,37 @@ func singlePublished(ctx context.Context, w *world) ([]table, error) {
 
 // latencies are of one tool's files. What did not come counts as the patience.
 type latencies struct {
-	name string
-	all  []time.Duration
-	late int
+	name  string
+	all   []time.Duration
+	begun []time.Time // when each was closed
+	late  int
+	// clear and slowed are those of all during which the machine ran and stood
+	// still, as far as that could be seen.
+	clear, slowed []time.Duration
+	blind         bool // it could not
+}
+
+func (l *latencies) took(closed time.Time, d time.Duration) {
+	l.all, l.begun = append(l.all, d), append(l.begun, closed)
+}
+
+// stood sorts all by when the machine stood still.
+func (l *latencies) stood(still []span, ok bool) {
+	l.blind = l.blind || !ok
+	for i, d := range l.all[len(l.clear)+len(l.slowed):] {
+		on := span{l.begun[i], l.begun[i].Add(d)}
+		if slices.ContainsFunc(still, on.meets) {
+			l.slowed = append(l.slowed, d)
+		} else {
+			l.clear = append(l.clear, d)
+		}
+	}
+}
+
+// and takes another's files in.
+func (l *latencies) and(o latencies) {
+	l.all, l.begun, l.late = append(l.all, o.all...), append(l.begun, o.begun...), l.late+o.late
+	l.clear, l.slowed, l.blind = append(l.clear, o.clear...), append(l.slowed, o.slowed...), l.blind || o.blind
 }
 
 func (w *world) singles(ctx context.Context, title string, r route, reach limits, names ...string) ([]table, error) {
@@ -96,6 +125,9 @@ func (t *table) latency(l latencies, ratio float64) {
 		number(quantile(l.all, 1)), number(ratio))
 	if l.late > 0 {
 		t.note("%s: %d files did not come in time", l.name, l.late)
+	}
+	if len(l.slowed) > 0 {
+		t.note("%s: %d of %d files were on their way while the machine itself stood still", l.name, len(l.slowed), len(l.all))
 	}
 }
 
@@ -146,13 +178,15 @@ func (c *contest) feed(ctx context.Context, n int, prefix string) (latencies, er
 
 // feedWhile does so for as long as something else goes on: a file counts if it
 // does from before its write until after its arrival.
-func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn func() bool) (latencies, error) {
-	l := latencies{name: c.tool.name}
+func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn func() bool) (l latencies, err error) {
+	l.name = c.tool.name
 	if err := c.look(singleSize, 0); err != nil {
 		return l, err
 	}
 	defer c.unlook()
 	data := make([]byte, singleSize)
+	still := watchStill()
+	defer func() { l.stood(still()) }()
 	for i := range n {
 		if err := pause(ctx, 150*time.Millisecond+time.Duration(rand.Int64N(int64(450*time.Millisecond)))); err != nil {
 			return l, err
@@ -169,11 +203,11 @@ func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn fu
 		case err == nil && !goesOn():
 		case errors.Is(err, errLate):
 			l.late += len(c.seen.forget())
-			l.all = append(l.all, c.w.sizes.patience)
+			l.took(closed, c.w.sizes.patience)
 		case err != nil:
 			return l, err
 		default:
-			l.all = append(l.all, max(0, c.seen.when(name).Sub(closed)))
+			l.took(closed, max(0, c.seen.when(name).Sub(closed)))
 		}
 	}
 	return l, nil

@@ -15,8 +15,9 @@ type sizes struct {
 	step             time.Duration // of each rate on the way to the limit
 	top              int           // the highest rate tried
 	burst, dirs      int
-	rounds           int // of fastsync's burst and of the large directory
-	crowd, crowdDirs int // the burst whose memory is looked at
+	slow             time.Duration // that one burst is written over
+	rounds           int           // of fastsync's burst and of the large directory
+	crowd, crowdDirs int           // the burst whose memory is looked at
 	huge, changed    int
 	watched          int   // directories
 	entries          int   // of the tree that is caught up with and swept
@@ -26,12 +27,12 @@ type sizes struct {
 }
 
 var full = sizes{
-	files: 40, rate: 100, steady: 15 * time.Second, step: 10 * time.Second, top: 6400, burst: 10_000, dirs: 200, rounds: 3,
+	files: 40, rate: 100, steady: 15 * time.Second, step: 10 * time.Second, top: 6400, burst: 10_000, dirs: 200, slow: 7 * time.Second, rounds: 3,
 	crowd: 100_000, crowdDirs: 1000, huge: 1_000_000, changed: 3000, watched: 110_000, entries: 510_000, video: 2 << 30, idle: time.Minute, patience: 2 * time.Minute,
 }
 
 var small = sizes{
-	files: 6, rate: 100, steady: 3 * time.Second, step: 2 * time.Second, top: 400, burst: 2000, dirs: 40, rounds: 1,
+	files: 6, rate: 100, steady: 3 * time.Second, step: 2 * time.Second, top: 400, burst: 2000, dirs: 40, slow: 2 * time.Second, rounds: 1,
 	crowd: 10_000, crowdDirs: 100, huge: 50_000, changed: 500, watched: 5000, entries: 20_400, video: 200 << 20, idle: 5 * time.Second, patience: time.Minute,
 }
 
@@ -43,6 +44,7 @@ func (s *sizes) addFlags(f *flag.FlagSet) {
 	f.IntVar(&s.top, "top", s.top, "the highest rate tried")
 	f.IntVar(&s.burst, "burst", s.burst, "files of the burst, 10 kB each")
 	f.IntVar(&s.dirs, "dirs", s.dirs, "new directories of the burst")
+	f.DurationVar(&s.slow, "slow", s.slow, "how long the slow burst's write takes")
 	f.IntVar(&s.rounds, "rounds", s.rounds, "rounds of fastsync's burst and of the large directory, of which the median is shown")
 	f.IntVar(&s.crowd, "crowd", s.crowd, "files of the burst whose memory is looked at, 1 kB each")
 	f.IntVar(&s.crowdDirs, "crowd-dirs", s.crowdDirs, "new directories of it")

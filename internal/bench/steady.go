@@ -46,7 +46,8 @@ func steady(ctx context.Context, w *world) ([]table, error) {
 	return []table{t}, errors.Join(faults...)
 }
 
-// steadyLimit doubles the rate until it is too much.
+// steadyLimit doubles the rate until it is too much, and then halves the distance
+// to the last one that was not, twice.
 func steadyLimit(ctx context.Context, w *world) ([]table, error) {
 	t := table{
 		title: "The rate at which fastsync's p99 passes 1 s",
@@ -54,8 +55,8 @@ func steadyLimit(ctx context.Context, w *world) ([]table, error) {
 		head:  []string{"tool", "files/s asked", "files/s written", "p50", "p99", "max", "late"},
 	}
 	for _, one := range w.contestants(ctx, &t, fsnotify, fanotify) {
-		held := 0
-		for rate := 100; rate <= w.sizes.top; rate *= 2 {
+		held, tooMuch, closer := 0, 0, 2
+		for rate := 100; rate <= w.sizes.top; {
 			l, wrote, err := w.steadily(ctx, one, rate, w.sizes.step)
 			if err != nil {
 				return []table{t}, err
@@ -63,15 +64,22 @@ func steadyLimit(ctx context.Context, w *world) ([]table, error) {
 			p99 := quantile(l.all, 0.99)
 			t.add(one.name, strconv.Itoa(rate), number(wrote), number(quantile(l.all, 0.5)), number(p99), number(quantile(l.all, 1)), strconv.Itoa(l.late))
 			if p99 > ms(overload) {
-				break
+				tooMuch = rate
+			} else {
+				held = rate
 			}
-			held = rate
 			if wrote < 0.9*float64(rate) {
 				t.note("%s: the files could not be written faster", one.name)
 				break
 			}
+			if rate = 2 * held; tooMuch > 0 {
+				if rate = (held + tooMuch) / 2; closer == 0 {
+					break
+				}
+				closer--
+			}
 		}
-		t.note("%s held %d files a second with a p99 below 1 s", one.name, held)
+		t.note("%s held %d files a second with a p99 below 1 s, and did not %d", one.name, held, tooMuch)
 	}
 	return []table{t}, nil
 }
@@ -96,12 +104,14 @@ func (w *world) steadily(ctx context.Context, t tool, rate int, during time.Dura
 }
 
 // load writes on time whether or not files arrive, and then waits for all.
-func (c *contest) load(ctx context.Context, rate int, during time.Duration) (latencies, float64, error) {
-	l := latencies{name: c.tool.name}
+func (c *contest) load(ctx context.Context, rate int, during time.Duration) (l latencies, wrote float64, err error) {
+	l.name = c.tool.name
 	if err := c.look(steadySize, time.Millisecond); err != nil {
 		return l, 0, err
 	}
 	defer c.unlook()
+	still := watchStill()
+	defer func() { l.stood(still()) }()
 	data := make([]byte, steadySize)
 	closed := make([]time.Time, 0, int(float64(rate)*during.Seconds()))
 	name := func(i int) string { return fmt.Sprintf("load-%d", i) }
@@ -122,7 +132,7 @@ func (c *contest) load(ctx context.Context, rate int, during time.Duration) (lat
 		}
 		closed = append(closed, at)
 	}
-	wrote := float64(len(closed)) / math.Max(time.Since(begun).Seconds(), 1e-9)
+	wrote = float64(len(closed)) / math.Max(time.Since(begun).Seconds(), 1e-9)
 	if err := c.seen.wait(ctx, min(c.w.sizes.patience, 30*time.Second), c.ended); err != nil && !errors.Is(err, errLate) {
 		return l, 0, err
 	}
@@ -133,7 +143,7 @@ func (c *contest) load(ctx context.Context, rate int, during time.Duration) (lat
 		if arrived.IsZero() {
 			arrived = gaveUp // at least
 		}
-		l.all = append(l.all, max(0, arrived.Sub(at)))
+		l.took(at, max(0, arrived.Sub(at)))
 	}
 	return l, wrote, nil
 }

@@ -16,7 +16,7 @@ func sweep(ctx context.Context, w *world) ([]table, error) {
 	t := table{
 		title: fmt.Sprintf("Sweep of %d unchanged entries", w.sizes.entries),
 		how:   "Over ssh, as fastsync sweep tells it, beside a bare rsync -a of the same with no change; in s.",
-		head:  []string{"tool", "took", "× rsync -a"},
+		head:  []string{"tool", "took", "× rsync -a", "× rsync -a --delete"},
 	}
 	live := table{
 		title: "Single files while a sweep runs",
@@ -32,7 +32,7 @@ func sweep(ctx context.Context, w *world) ([]table, error) {
 		return nil, err
 	}
 	defer s.remove()
-	if err := w.unchanged(ctx, s, 1, &table{}, nil); err != nil { // sets times of directories, and warms
+	if _, err := w.unchanged(ctx, s, &table{}); err != nil { // sets times of directories, and warms
 		return nil, err
 	}
 	for i, one := range tools {
@@ -43,22 +43,23 @@ func sweep(ctx context.Context, w *world) ([]table, error) {
 	return []table{t, live}, nil
 }
 
-// unchanged runs the bare rsyncs and adds their rows.
-func (w *world) unchanged(ctx context.Context, s synced, measure float64, t *table, took *time.Duration) error {
+// unchanged runs the bare rsyncs, without and with --delete, and adds their rows.
+func (w *world) unchanged(ctx context.Context, s synced, t *table) (bare [2]float64, err error) {
 	r := w.direct()
-	for _, more := range []string{"", " --delete"} {
-		args := append(strings.Fields("-a"+more), s.source+"/", r.to(s.target)+"/")
-		d, err := w.rsync(ctx, r, args...)
+	for i, more := range []string{"", " --delete"} {
+		d, err := w.rsync(ctx, r, append(strings.Fields("-a"+more), s.source+"/", r.to(s.target)+"/")...)
 		if err != nil {
-			return err
+			return bare, err
 		}
-		if took != nil && more == "" {
-			*took = d
-			measure = d.Seconds()
-		}
-		t.add("rsync -a"+more, seconds(d), number(d.Seconds()/measure))
+		bare[i] = d.Seconds()
 	}
-	return nil
+	t.compared("rsync -a", bare[0], bare)
+	t.compared("rsync -a --delete", bare[1], bare)
+	return bare, nil
+}
+
+func (t *table) compared(name string, took float64, bare [2]float64) {
+	t.add(name, number(took), number(took/bare[0]), number(took/bare[1]))
 }
 
 func (w *world) sweep(ctx context.Context, one tool, s *synced, round int, t, live *table) error {
@@ -74,23 +75,22 @@ func (w *world) sweep(ctx context.Context, one tool, s *synced, round int, t, li
 		return err
 	}
 	// Both with fastsync there and idle, one right after the other.
-	var bare time.Duration
-	if err := w.unchanged(ctx, *s, 1, t, &bare); err != nil {
+	bare, err := w.unchanged(ctx, *s, t)
+	if err != nil {
 		return err
 	}
 	took, err := c.sweepNow(ctx)
 	if err != nil {
 		return err
 	}
-	ratio := took.Seconds() / bare.Seconds()
-	t.add(one.name, seconds(took), number(ratio))
-	t.goal(one.name, 1.1, ratio, "× rsync -a")
+	t.compared(one.name, took.Seconds(), bare)
+	t.goal(one.name, 1.1, took.Seconds()/bare[0], "× rsync -a")
 	return c.besideSweeps(ctx, one, live)
 }
 
 // besideSweeps feeds single files at rest and while sweeps run.
 func (c *contest) besideSweeps(ctx context.Context, one tool, live *table) error {
-	n := max(4, c.w.sizes.files/2)
+	n := c.w.sizes.files
 	defer c.within("live")()
 	rest, err := c.feed(ctx, n, "rest")
 	if err != nil {

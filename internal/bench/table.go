@@ -134,12 +134,33 @@ func (t *table) markdown(b *strings.Builder) {
 	}
 }
 
+// firstOf is the value of the first line with a key in a file of /proc's.
+func firstOf(file, key string) string {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if k, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(value)
+		}
+	}
+	return key + " unknown"
+}
+
+// kindOf is the kind of the file system that a folder is on.
+func kindOf(folder string) string {
+	out, err := exec.Command("stat", "-f", "-c", "%T", folder).Output()
+	if err != nil {
+		return "an unknown file system"
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // describe is what the figures depend on.
 func (w *world) describe(ctx context.Context) []string {
 	lines := []string{fmt.Sprintf("%s, %d cores, %s/%s", time.Now().Format("2006-01-02"), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)}
 	lines = append(lines, strings.TrimSpace("bench "+strings.Join(os.Args[1:], " ")))
+	lines = append(lines, fmt.Sprintf("%s; %s of memory; folders on %s, burst-disk on %s", firstOf("/proc/cpuinfo", "model name"), firstOf("/proc/meminfo", "MemTotal"), kindOf(w.options.dir), kindOf(os.TempDir())))
 	lines = append(lines, fmt.Sprintf("an ssh login and an empty command, median of %d: %s ms", logins, number(w.login(ctx))))
-	for _, c := range [][]string{{"uname", "-r"}, {"bin/fastsync", "version"}, {"rsync", "--version"}, {"redis-server", "--version"}, {"ssh", "-V"}, {"lsyncd", "--version"}} {
+	for _, c := range [][]string{{"uname", "-r"}, {"bin/fastsync", "version"}, {"rsync", "--version"}, {"redis-server", "--version"}, {"ssh", "-V"}, {"lsyncd", "--version"}, {"inotifywait", "--help"}} {
 		if out, _ := exec.CommandContext(ctx, c[0], c[1:]...).CombinedOutput(); len(out) > 0 {
 			first, _, _ := strings.Cut(string(out), "\n")
 			lines = append(lines, c[0]+" "+strings.Join(c[1:], " ")+": "+strings.TrimSpace(first))
