@@ -58,6 +58,38 @@ func TestABatchHasAMostSize(t *testing.T) {
 	})
 }
 
+// What a slow target leaves is in the stream, not in memory.
+func TestTheLoopHoldsOnlySoMany(t *testing.T) {
+	x := swept()
+	x.took = time.Hour
+	inBubble(t, never, x, func(l *loop) {
+		held, lot := 0, 1000
+		give := func() bool {
+			var events []redis.XMessage
+			for i := range lot {
+				events = append(events, event(fmt.Sprint(held+i+1, "-0"), fmt.Sprint(held+i)))
+			}
+			select {
+			case l.entries <- events:
+				held += lot
+				return true
+			case <-time.After(time.Minute): // fake time
+				return false
+			}
+		}
+		for held < 2*enough && give() {
+			continue
+		}
+		if held != enough {
+			t.Errorf("it took %d events, want %d", held, enough)
+		}
+		after(time.Hour)
+		if !give() {
+			t.Error("it takes no more once a batch is done")
+		}
+	})
+}
+
 func TestATargetThatIsDownIsTriedAgainAndNothingIsAcknowledged(t *testing.T) {
 	x := swept()
 	x.syncErr = &fastsync.RunError{What: "the target is down"}

@@ -87,6 +87,9 @@ func (f *fanotify) mark() error {
 	}
 	defer unix.Close(root)
 	kind := kindAt(f.mounted(), f.root)
+	if shared(kind) {
+		return refuse(stepMark, errShared, kind)
+	}
 	if err := unix.FanotifyMark(f.group, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, wanted, root, ""); err != nil {
 		return refuse(stepMark, err, kind)
 	}

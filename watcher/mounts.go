@@ -70,6 +70,17 @@ func beneath(mounts []mount, root string, excluded func(string, bool) bool) []st
 	return found
 }
 
+// shared tells whether another host or a program serves a kind of file system:
+// some of them take a mark, and then forget the handles that they gave.
+func shared(kind string) bool {
+	name, _, _ := strings.Cut(kind, ".")
+	switch name {
+	case "nfs", "nfs4", "fuse", "fuseblk", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "vboxsf", "lustre":
+		return true
+	}
+	return false
+}
+
 // kindAt is the kind of the file system that p is on.
 func kindAt(mounts []mount, p string) string {
 	kind, longest := "unknown", -1

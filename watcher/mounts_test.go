@@ -42,3 +42,13 @@ func FuzzParseMounts(f *testing.F) {
 		}
 	})
 }
+
+// Whether or not the kernel takes a mark there.
+func TestFileSystemsThatOthersServe(t *testing.T) {
+	mounts := parseMounts("36 35 0:30 / /srv rw - nfs4 host:/srv rw\n37 35 0:31 / /home rw - fuse.sshfs host: rw\n38 35 8:1 / / rw - ext4 /dev/sda1 rw\n39 38 0:40 / /srv/own rw - xfs /dev/sdb1 rw\n")
+	for p, want := range map[string]bool{"/srv": true, "/srv/media": true, "/home/a": true, "/var/www": false, "/srv/own/media": false} {
+		if kind := kindAt(mounts, p); shared(kind) != want {
+			t.Errorf("%s is on %s, shared %v", p, kind, shared(kind))
+		}
+	}
+}

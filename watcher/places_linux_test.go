@@ -217,7 +217,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}{
 		{stepInit, unix.EPERM, "CAP_SYS_ADMIN"}, {stepHandle, unix.EPERM, "CAP_DAC_READ_SEARCH"}, {stepInit, unix.ENOSYS, "Linux 5.9"},
 		{stepInit, unix.EINVAL, "Linux 5.9"}, {stepInit, unix.EMFILE, "max_user_groups"}, {stepMark, unix.ENOSPC, "max_user_marks"},
-		{stepMark, unix.EXDEV, "subvolume"}, {stepMark, unix.ENODEV, "(kind) has no id"}, {stepMark, unix.EOPNOTSUPP, "(kind) has no file handles"},
+		{stepMark, errShared, "(kind) belongs to another host or program"}, {stepMark, unix.EXDEV, "subvolume"}, {stepMark, unix.ENODEV, "(kind) has no id"}, {stepMark, unix.EOPNOTSUPP, "(kind) has no file handles"},
 	} {
 		err := refuse(c.at, c.err, "kind")
 		if !errors.Is(err, errRefused) || !errors.Is(err, c.err) || !contains(err, c.want) {

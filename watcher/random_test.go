@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -194,12 +195,17 @@ func (w *world) release(n int) {
 func TestRandomChanges(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
-			eachBackend(t, func(t *testing.T, by func(*Watcher)) { randomChanges(t, seed, by) })
+			var ended [][]string
+			eachBackend(t, func(t *testing.T, by func(*Watcher)) { ended = append(ended, randomChanges(t, seed, by)) })
+			if len(ended) == 2 && !slices.Equal(ended[0], ended[1]) {
+				t.Errorf("one ended with %q, the other with %q", ended[0], ended[1])
+			}
 		})
 	}
 }
 
-func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) {
+// randomChanges returns the paths that the mirror has in the end.
+func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) []string {
 	top := t.TempDir()
 	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), root: filepath.Join(top, "root"), out: filepath.Join(top, "out")}
 	for _, dir := range []string{w.root, w.out} {
@@ -226,6 +232,9 @@ func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) {
 		}
 	})
 	eventually(t, "the mirror has what is there", func() bool { differs = m.differs(); return differs == "" })
+	m.state.Lock()
+	defer m.state.Unlock()
+	return slices.Sorted(maps.Keys(m.has))
 }
 
 // differs names the first difference between the mirror and the root.

@@ -12,6 +12,8 @@ var (
 	// errRefused is why fanotify cannot watch a root, in words for an operator.
 	errRefused  = errors.New("fanotify cannot watch this root")
 	errOverflow = errors.New("the kernel dropped events")
+	// errShared is of a file system that another host or program serves.
+	errShared = errors.New("it is served by another")
 )
 
 // step is what was asked of the kernel.
@@ -28,6 +30,8 @@ const (
 func refuse(at step, err error, kind string) error {
 	why := fmt.Sprintf("the kernel refuses the file system (%s)", kind)
 	switch {
+	case errors.Is(err, errShared):
+		why = fmt.Sprintf("the root's file system (%s) belongs to another host or program, and its handles cannot be relied on", kind)
 	case errors.Is(err, unix.EPERM) && at == stepHandle:
 		why = "the capability CAP_DAC_READ_SEARCH is missing, or a filter of system calls forbids open_by_handle_at; run it as root, or see the systemd unit"
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
