@@ -32,8 +32,12 @@ func watchStill() (end func() (found []span, ok bool)) {
 	var threads sync.WaitGroup
 	for core := range cores {
 		threads.Go(func() {
-			runtime.LockOSThread() // it ends with its priority
-			if may[core] = onlyOn(core) == nil; !may[core] {
+			// A thread must not end: what it started would, as the servers here do.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			back, err := onlyOn(core)
+			defer back()
+			if may[core] = err == nil; !may[core] {
 				return
 			}
 			for last := time.Now(); !over.Load(); {
@@ -54,14 +58,25 @@ func watchStill() (end func() (found []span, ok bool)) {
 	}
 }
 
-// onlyOn binds the thread to a core, with a priority above all that is not real-time.
-func onlyOn(core int) error {
-	var set unix.CPUSet
-	set.Set(core)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return err
+// onlyOn binds the thread to a core, with a priority above all that is not
+// real-time, until back is called.
+func onlyOn(core int) (back func(), err error) {
+	var before, one unix.CPUSet
+	back = func() {}
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return back, err
 	}
-	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	one.Set(core)
+	usual := unix.SchedAttr{Size: unix.SizeofSchedAttr}
+	first := usual
+	first.Policy, first.Priority = unix.SCHED_FIFO, 1
+	if err := unix.SchedSetAttr(0, &first, 0); err != nil {
+		return back, err
+	}
+	return func() {
+		_ = unix.SchedSetAttr(0, &usual, 0) // nobody may be refused to give that up
+		_ = unix.SchedSetaffinity(0, &before)
+	}, unix.SchedSetaffinity(0, &one)
 }
 
 // atOnce is when all cores were gone.
