@@ -26,9 +26,18 @@ func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
 		if !r.pull && s.kind != deletes { // where a version that does not skip it finds nothing, and deletes nothing
 			proc.mark()
 		}
-		proc.until = time.Now().Add(r.limits.age - time.Duration(rand.Int64N(int64(r.limits.age)/4+1)))
+		age := r.age()
+		proc.until = time.Now().Add(age - time.Duration(rand.Int64N(int64(age)/4+1)))
 	}
 	return proc, err
+}
+
+// age is the longest that a started rsync is kept.
+func (r *Rsyncer) age() time.Duration {
+	if daemon(r.target) || daemon(r.source) {
+		return min(r.limits.module, r.limits.age)
+	}
+	return r.limits.age
 }
 
 // inRoot tells whether a started rsync is in the root, or has not gone there

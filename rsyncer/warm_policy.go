@@ -8,6 +8,7 @@ import (
 // limits are the times that keeping rsyncs and connections goes by.
 type limits struct {
 	age     time.Duration // how long a started rsync may wait for a list
+	module  time.Duration // the same for one that is connected to a daemon
 	idle    time.Duration // how long after the last batch rsyncs are kept ready
 	learned time.Duration // the same for kinds of run that are not of every day, and for bulk's connection
 	respite time.Duration // how long fewer are kept after the other side refused one
@@ -17,8 +18,11 @@ type limits struct {
 
 // usual: the first batch after an hour's pause pays for a start, and a night
 // costs no logins; a burst of renames needs its deletions for minutes at most.
+// Each that is replaced is a login where the connection cannot be shared, so that
+// this is seldom; but a daemon stays in its module's folder, which may have been
+// replaced meanwhile.
 var usual = limits{
-	age: 10 * time.Minute, idle: time.Hour, learned: 5 * time.Minute,
+	age: 30 * time.Minute, module: 10 * time.Minute, idle: time.Hour, learned: 5 * time.Minute,
 	respite: 10 * time.Minute, first: time.Second, most: 5 * time.Minute,
 }
 

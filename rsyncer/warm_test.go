@@ -154,6 +154,22 @@ func TestTheOldAreReplaced(t *testing.T) {
 	})
 }
 
+// A daemon's folder may be another by then, which nobody here could see.
+func TestThoseOfADaemonAreReplacedSooner(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	cfg.Target = daemonServer(t, cfg.Target) + "mod"
+	cfg.Warm = 2
+	r := open(t, cfg)
+	r.limits.module = 2 * time.Second
+	running(t, r)
+	old := ready(t, r, 2)
+	eventually(t, "both are replaced", func() bool {
+		now := waiting(r)
+		return len(now) == 2 && !slices.Contains(old, now[0]) && !slices.Contains(old, now[1])
+	})
+}
+
 func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {
 	t.Parallel()
 	cfg := setup(t)
