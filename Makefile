@@ -19,10 +19,10 @@ define install
 endef
 
 deps-run:
-	@missing=; $(call need,rsync,rsync) $(call need,redis-server,redis-server) $(install)
+	@missing=; $(call need,rsync,rsync) $(call need,redis-server,redis-server) $(call need,ssh,openssh-client) $(install)
 
 deps-test: deps-run
-	@missing=; $(call need,sshd,openssh-server) $(call need,ssh,openssh-client) $(call need,php,php-cli) \
+	@missing=; $(call need,sshd,openssh-server) $(call need,openssl,openssl) $(call need,php,php-cli) \
 	  php -m 2>/dev/null | grep -qi '^redis$$' || missing="$$missing php-redis"; $(install)
 
 run: deps-run build

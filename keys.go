@@ -24,6 +24,10 @@ func (k Keys) Targets() string { return k.prefix + "targets" }
 // Failed is the hash path → why, since and tries as JSON, of one target.
 func (k Keys) Failed(target string) string { return k.prefix + "failed:" + target }
 
+// Claim is the key that holds which root and destination a target's name stands
+// for while it is served; another process with another destination waits.
+func (k Keys) Claim(target string) string { return k.prefix + "claim:" + target }
+
 // Control is the Pub/Sub channel by which an operator's commands reach one
 // target's subscriber.
 func (k Keys) Control(target string) string { return k.prefix + "control:" + target }

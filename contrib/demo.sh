@@ -4,7 +4,15 @@
 set -euo pipefail
 source=$1 target=$2
 if [ -n "$source" ] && [ -n "$target" ]; then
-  exec bin/fastsync run --source "$source" --target "$target"
+  redis=() own=redis://127.0.0.1:6379
+  # The package of redis-server starts one, which the CMS uses too; but not one
+  # that another fastsync is using.
+  if [ -z "${FASTSYNC_REDIS-}${FASTSYNC_REDIS_LISTEN-}${FASTSYNC_CONFIG-}" ] && [ "$(redis-cli -u $own ping 2>/dev/null)" = PONG ] &&
+    ! bin/fastsync status --redis $own >/dev/null 2>&1; then
+    echo "A Redis answers at 127.0.0.1:6379: fastsync uses it."
+    redis=(--redis $own)
+  fi
+  exec bin/fastsync run "${redis[@]}" --source "$source" --target "$target"
 elif [ -n "$source$target" ]; then
   echo "give both SOURCE=DIR and TARGET=DEST, or neither for a demo" >&2
   exit 2

@@ -33,10 +33,13 @@ func Look(source, p string, scope fastsync.Scope) (string, fastsync.Scope, error
 			}
 		}
 	}
-	if scope != "" {
+	info, err := root.Lstat(p)
+	switch {
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return "", "", fmt.Errorf("%q cannot be in the root: %w", cut(p), bare(err))
+	case scope != "":
 		return p, scope, nil
-	}
-	if info, err := root.Lstat(p); err == nil && info.IsDir() {
+	case err == nil && info.IsDir():
 		return p, fastsync.Tree, nil
 	}
 	return p, fastsync.Entry, nil

@@ -61,14 +61,11 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 	if r.pull {
 		end = r.source
 	}
-	// host::module with a remote shell is a daemon behind it; rsync:// is always
-	// a connection of its own, so that one --rsh can serve targets of both kinds.
-	direct := daemon(end) && (r.cfg.Rsh == "" || strings.HasPrefix(end, "rsync://"))
 	if daemon(end) {
 		args = append(args, "--no-motd")
 	}
 	switch {
-	case direct:
+	case r.direct(end):
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
 		if lane == fastsync.Bulk && r.channels.canGiveWay() {
@@ -77,6 +74,13 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 		args = append(args, "--rsh="+r.shell()+r.shared(lane))
 	}
 	return append(args, r.cfg.Filter.Args()...)
+}
+
+// direct tells whether rsync itself connects. host::module with a remote shell is
+// a daemon behind it; rsync:// is always a connection of its own, so that one --rsh
+// can serve targets of both kinds.
+func (r *Rsyncer) direct(end string) bool {
+	return daemon(end) && (r.cfg.Rsh == "" || strings.HasPrefix(end, "rsync://"))
 }
 
 func (r *Rsyncer) shell() string {

@@ -28,6 +28,12 @@ type parent struct {
 	err    error
 }
 
+// missing tells whether there is nothing of a name, which may be longer than any
+// that can be.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
+}
+
 func (r *Rsyncer) openGate() (*gate, error) {
 	g := &gate{parents: map[string]parent{}}
 	if r.pull {
@@ -75,7 +81,7 @@ func (g *gate) parent(dir string) parent {
 	if p.stop == "" {
 		info, err := g.root.Lstat(dir)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		case missing(err):
 			p = parent{stop: dir, absent: true}
 		case err != nil:
 			p = parent{stop: dir, err: err}

@@ -94,6 +94,9 @@ func New(cfg Config) (*Rsyncer, error) {
 			faults = append(faults, fmt.Errorf("source %q is not a directory: name the root's directory", cfg.Source))
 		}
 	}
+	if err := r.findShell(); err != nil {
+		faults = append(faults, err)
+	}
 	if r.pull && remote(cfg.Target) {
 		faults = append(faults, errors.New("source and target are both on other hosts: rsync needs one of them here"))
 	}
@@ -164,6 +167,40 @@ func operand(what, s string) (string, error) {
 	}
 	return strings.TrimSuffix(full, "/") + "/", nil
 }
+
+// findShell looks whether the remote shell is there, if there is to be one.
+func (r *Rsyncer) findShell() error {
+	end := r.target
+	if r.pull {
+		end = r.source
+	}
+	words, ok := split(r.shell())
+	if !remote(end) || r.direct(end) || !ok { // rsync itself says what is wrong with its quotes
+		return nil
+	}
+	if _, err := exec.LookPath(words[0]); err != nil {
+		return fmt.Errorf("the remote shell %s is not installed, or not in PATH; install it, as with apt install openssh-client, or correct --rsh", words[0])
+	}
+	return nil
+}
+
+// Local tells whether rsync takes a destination for a folder of this host.
+func Local(dest string) bool { return !remote(dest) }
+
+// Within tells whether a folder is another one or in it, whatever links lead there.
+func Within(folder, other string) bool {
+	return strings.HasPrefix(absolute(folder)+"/", absolute(other)+"/")
+}
+
+func absolute(folder string) string {
+	if full, err := filepath.Abs(folder); err == nil {
+		folder = full
+	}
+	return resolve(folder)
+}
+
+// Pair names the root and the destination in full.
+func (r *Rsyncer) Pair() string { return r.source + " → " + r.target }
 
 // apart returns an error if one of two local folders holds the other.
 func apart(source, target string) error {

@@ -1,10 +1,8 @@
 package rsyncer
 
 import (
-	"errors"
 	"io/fs"
 	"path"
-	"syscall"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -90,7 +88,7 @@ func (s *sorter) place(c fastsync.Change) string {
 	}
 	info, err := s.gate.lstat(c.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+	case missing(err):
 		s.gone(c.Path, c)
 	case err != nil:
 		return "look at it: " + err.Error()

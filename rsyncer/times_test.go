@@ -25,61 +25,34 @@ func plainCompare(t *testing.T, source, target string) string {
 
 func TestSettleSetsTheTimesOfDirectoriesAndNothingElse(t *testing.T) {
 	source, target := t.TempDir(), t.TempDir()
-	write := func(p, text string) {
-		full := filepath.Join(source, p)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	for _, p := range []string{"d/e/f", "d/gone", "tree/x/y", "r"} {
+		write(t, source, p, "1")
 	}
-	write("d/e/f", "1")
-	write("d/gone", "1")
-	write("tree/x/y", "1")
-	write("r", "1")
-	r, err := New(Config{Source: source, Target: target, Delete: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, Config{Source: source, Target: target, Delete: true})
 	changes := []fastsync.Change{
 		{Path: "d/e/f", Scope: fastsync.Entry}, {Path: "d/gone", Scope: fastsync.Entry},
 		{Path: "tree", Scope: fastsync.Tree}, {Path: "r", Scope: fastsync.Entry},
 	}
 	ctx := context.Background()
-	if _, err := r.Sync(ctx, fastsync.Live, changes); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(source, "d/gone")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Sync(ctx, fastsync.Live, changes); err != nil {
-		t.Fatal(err)
-	}
+	ship(t, r, changes)
+	must(t, os.Remove(filepath.Join(source, "d/gone")))
+	ship(t, r, changes)
 	old := time.Unix(1_000_000_000, 0)
 	for _, dir := range []string{"d/e", "d", "tree/x", "tree", "."} {
-		if err := os.Chtimes(filepath.Join(source, dir), old, old); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Chtimes(filepath.Join(source, dir), old, old))
 	}
 	if out := plainCompare(t, source, target); strings.Count(out, ".d..t......") != 5 {
 		t.Fatalf("the times of five directories should differ before:\n%s", out)
 	}
-	if err := r.Settle(ctx, changes); err != nil {
-		t.Fatal(err)
-	}
+	must(t, r.Settle(ctx, changes))
 	if out := plainCompare(t, source, target); out != "" {
 		t.Fatalf("root and target differ:\n%s", out)
 	}
 	// What differs beside the directories stays as it is.
-	write("d/e/f", "22")
-	write("d/new/f", "1")
-	if err := os.Remove(filepath.Join(source, "tree/x/y")); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Settle(ctx, changes); err != nil {
-		t.Fatal(err)
-	}
+	write(t, source, "d/e/f", "22")
+	write(t, source, "d/new/f", "1")
+	must(t, os.Remove(filepath.Join(source, "tree/x/y")))
+	must(t, r.Settle(ctx, changes))
 	got := plainCompare(t, source, target)
 	for _, want := range []string{"*deleting   tree/x/y", "cd+++++++++ d/new/", "d/e/f"} {
 		if !strings.Contains(got, want) {

@@ -2,6 +2,9 @@ package subscriber
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,6 +50,8 @@ type loop struct {
 	sweep    *sweeper
 	times    times
 	dirty    bool // state has changed since it was saved
+	ending   bool
+	lost     error // another process has the target's name
 	beat     time.Time
 }
 
@@ -86,7 +91,9 @@ func (l *loop) run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		next := earlier(l.start(work, time.Now()), l.settleTimes(work, time.Now()))
-		l.tell(ctx, time.Now())
+		if l.tell(ctx, time.Now()); l.lost != nil {
+			return errors.Join(l.lost, l.finish(work, stop))
+		}
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
 		if l.events < enough {
@@ -193,8 +200,9 @@ func (l *loop) ship(ctx context.Context, on *lane, batch []*item) {
 
 // finish lets running batches end within the grace time, then stops them.
 func (l *loop) finish(ctx context.Context, stop func()) error {
-	grace := time.AfterFunc(l.cfg.Grace, stop)
+	begun, grace := time.Now(), time.AfterFunc(l.cfg.Grace, stop)
 	defer grace.Stop()
+	l.ending = true
 	l.sweep.stop()
 	l.times.stop()
 	for l.running() > 0 || l.sweep.comparing || l.times.running {
@@ -212,6 +220,9 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 		case <-l.orders:
 		}
 	}
+	if time.Since(begun) < l.cfg.Grace+time.Second { // else the target hangs
+		l.tidy(context.WithoutCancel(ctx))
+	}
 	l.state.Heartbeat = time.Time{}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -219,6 +230,30 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 		l.log.Warn().Err(err).Msg("could not save the last state")
 	}
 	return nil
+}
+
+// tidyFor is how long the end may take to remove what cut batches left at the
+// target.
+const tidyFor = 1500 * time.Millisecond
+
+// tidy removes it: nobody knows when, and with which files, fastsync runs again.
+func (l *loop) tidy(ctx context.Context) {
+	cut := l.times.cut
+	for _, on := range []*lane{l.live, l.bulk} {
+		for _, it := range on.order {
+			if it.cut {
+				cut[it.key()] = struct{}{}
+			}
+		}
+	}
+	if len(cut) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tidyFor)
+	defer cancel()
+	if err := l.cfg.Syncer.Tidy(ctx, slices.Collect(maps.Keys(bounded(cut)))); err != nil {
+		l.log.Warn().Err(err).Msg("could not remove parts of files at the target; the next sweep does")
+	}
 }
 
 // requeueFailed tries at a start what failed before it.

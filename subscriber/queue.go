@@ -36,6 +36,7 @@ type queue struct {
 	block time.Duration
 	keys  fastsync.Keys
 	group string
+	pair  string // see Config
 
 	// What guard asks, in another goroutine than read and the loop.
 	reading atomic.Bool // a read waits in Redis, and not for the loop
@@ -186,12 +187,23 @@ func (q *queue) healed(ctx context.Context, paths []string) error {
 	return nil
 }
 
+// save writes the state, and renews the claim.
 func (q *queue) save(ctx context.Context, s State) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode the state of target %s: %w", q.group, err)
 	}
-	return q.redis.HSet(ctx, q.keys.Targets(), q.group, string(text)).Err()
+	pipe := q.redis.Pipeline()
+	pipe.HSet(ctx, q.keys.Targets(), q.group, string(text))
+	holder := pipe.Get(ctx, q.keys.Claim(q.group))
+	pipe.Expire(ctx, q.keys.Claim(q.group), claimed)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	if holder.Val() == q.pair {
+		return nil
+	}
+	return q.claim(ctx) // this process, or Redis, was away for long
 }
 
 // trim drops what every group has acknowledged.

@@ -280,7 +280,7 @@ func (l *loop) failedRun(r result, now time.Time) {
 		it.cut = true
 		l.again(it, now, 0)
 	}
-	if l.state.Why != r.err.Error() {
+	if l.state.Why != r.err.Error() && !l.ending {
 		l.state.Why = r.err.Error()
 		if l.state.SweepFault == l.state.Why {
 			return // the sweep has told it

@@ -7,6 +7,10 @@ import "time"
 type State struct {
 	Target      string `json:"target"`
 	Destination string `json:"destination"`
+	// Pair is what is kept the same: another root or destination is a gap.
+	Pair string `json:"pair,omitempty"`
+	// Delete tells whether what is gone from the root goes at the target.
+	Delete bool `json:"delete,omitempty"`
 	// Health is "ok", "sweeping", "degraded" (something may differ) or "failing".
 	Health string `json:"health"`
 	// Why says what keeps Health from ok, and what to do.

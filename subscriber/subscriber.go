@@ -46,7 +46,10 @@ type Config struct {
 	Target string
 	// Destination is shown in status.
 	Destination string
-	Syncer      Syncer
+	// Pair names the root and the destination in full: while one process serves
+	// a target, another with another pair waits. Empty is not compared.
+	Pair   string
+	Syncer Syncer
 	// Delete tells whether what is gone from the root is drift.
 	Delete bool
 	// MaxDelete is the most deletions that a sweep makes without an operator; 0 means 1,000.
@@ -83,7 +86,7 @@ func New(cfg Config) *Subscriber {
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, keys: cfg.Keys, group: cfg.Target}
+	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, keys: cfg.Keys, group: cfg.Target, pair: cfg.Pair}
 	if cfg.Reads != nil {
 		q.reads, q.block = cfg.Reads, ReadWait
 	}
@@ -108,25 +111,37 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	g.Go(func() error { return s.restarts(ctx, state.RedisRun, l.runs) })
 	g.Go(func() error { return s.listen(ctx, l.orders) })
 	g.Go(func() error { return l.run(ctx) })
-	return g.Wait()
+	err = g.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	s.queue.release(last)
+	return err
 }
 
 // begin makes the group and reads what the last process left, for as long as
 // Redis needs to be there.
 func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
-	failed := false
+	last := ""
 	for {
-		state, err := s.queue.open(ctx, l.retry)
+		var state State
+		err := s.queue.claim(ctx)
+		if err == nil {
+			state, err = s.queue.open(ctx, l.retry)
+		}
 		if err == nil {
 			err = s.recall(ctx, &state)
 		}
 		if err == nil {
-			state.Target, state.Destination = s.cfg.Target, s.cfg.Destination
+			s.introduce(&state)
 			return state, nil
 		}
-		if ctx.Err() == nil && !failed {
-			failed = true
-			s.cfg.Log.Error().Err(err).Msg("cannot reach redis; trying again until it is there")
+		if ctx.Err() == nil && last != err.Error() {
+			last = err.Error()
+			what := "cannot reach redis; trying again until it is there"
+			if errors.Is(err, errTaken) {
+				what = "waiting until the other process ends; give this target another name if both are meant"
+			}
+			s.cfg.Log.Error().Err(err).Str("target", s.cfg.Target).Msg(what)
 		}
 		select {
 		case <-ctx.Done():
@@ -134,6 +149,15 @@ func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// introduce writes into the state of the last process who this one is.
+func (s *Subscriber) introduce(state *State) {
+	if state.Pair != "" && state.Pair != s.cfg.Pair {
+		state.Gap = "the target was another one before, " + state.Pair
+		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("before", state.Pair).Str("now", s.cfg.Pair).Msg("the target is another one than before; a sweep will tell what it lacks")
+	}
+	state.Target, state.Destination, state.Pair, state.Delete = s.cfg.Target, s.cfg.Destination, s.cfg.Pair, s.cfg.Delete
 }
 
 // ReadWait is how long a read over [Config.Reads] may wait in Redis. go-redis does

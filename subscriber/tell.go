@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -33,7 +34,10 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 	st.Sweep.Repaired = max(st.Sweep.Repaired, len(l.sweep.settledRepairs))
 	st.Health = l.health()
 	l.beat, l.dirty = now, false
-	if err := l.queue.save(ctx, *st); err != nil && ctx.Err() == nil {
+	err := l.queue.save(ctx, *st)
+	if errors.Is(err, errTaken) {
+		l.lost = err
+	} else if err != nil && ctx.Err() == nil {
 		l.log.Debug().Err(err).Msg("could not write the state")
 	}
 }

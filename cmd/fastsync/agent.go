@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastsync/fastsync"
@@ -184,16 +182,15 @@ func (s *service) chosen(fallback string) string {
 func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.Time, error) {
 	last := ""
 	for {
-		text, err := s.redis.HGet(ctx, keys.Agent(), "checkpoint").Result()
-		if errors.Is(err, redis.Nil) {
-			return time.Time{}, nil
-		}
+		all, err := s.redis.HMGet(ctx, keys.Agent(), "checkpoint", "root").Result()
 		if err == nil {
+			text, _ := all[0].(string)
 			var at time.Time
-			if err := at.UnmarshalText([]byte(text)); err == nil {
-				return at, nil
+			if root, known := all[1].(string); known && root != s.cfg.Source {
+				return time.Time{}, nil // of another root
 			}
-			return time.Time{}, nil
+			_ = at.UnmarshalText([]byte(text)) // stays zero where there is none
+			return at, nil
 		}
 		if ctx.Err() == nil && err.Error() != last {
 			last = err.Error()
@@ -214,7 +211,7 @@ func (s *service) beat(ctx context.Context, keys fastsync.Keys, checkpoint time.
 	}
 	values := []any{"state", string(text)}
 	if !checkpoint.IsZero() {
-		values = append(values, "checkpoint", checkpoint.Format(time.RFC3339Nano))
+		values = append(values, "checkpoint", checkpoint.Format(time.RFC3339Nano), "root", state.Source)
 	}
 	if err := s.redis.HSet(ctx, keys.Agent(), values...).Err(); err != nil && ctx.Err() == nil {
 		s.log.Debug().Err(err).Msg("could not write the agent's state")

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/fastsync/fastsync"
 )
 
 // config is every setting, by the name that its flag, its FASTSYNC_* variable
@@ -40,7 +40,38 @@ type config struct {
 	SweepEvery  string `yaml:"sweep-every"` // text, so that its fault is told beside the others
 	LogFormat   string `yaml:"log-format"`
 	file        string
+	wrong       map[string]string // flag → what was given for a whole number
 }
+
+// number is a flag for a whole number. What is none waits for the other faults:
+// pflag's own would end at the first.
+type number struct {
+	name  string
+	to    *int
+	wrong map[string]string
+}
+
+// Set never fails; what is wrong is told with the rest.
+func (n number) Set(text string) error {
+	value, err := strconv.Atoi(text)
+	if err != nil {
+		n.wrong[n.name] = text
+		return nil
+	}
+	delete(n.wrong, n.name)
+	*n.to = value
+	return nil
+}
+
+func (n number) String() string {
+	if n.to == nil {
+		return "0"
+	}
+	return strconv.Itoa(*n.to)
+}
+
+// Type is as the other flags of pflag's call it.
+func (n number) Type() string { return "int" }
 
 // list is a setting that may be given more than once; the file may give one
 // value as it is.
@@ -55,9 +86,6 @@ func (l *list) UnmarshalYAML(node *yaml.Node) error {
 	return node.Decode((*[]string)(l))
 }
 
-// target is one --target, taken apart.
-type target struct{ Name, Dest string }
-
 // addFlags gives cmd every setting as a flag, with its default.
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.file, "config", "", "YAML `FILE` with any of these settings")
@@ -65,9 +93,10 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar((*[]string)(&c.Targets), "target", nil, "where to ship to, `[NAME=]DEST`: a folder, host:path or rsync://host/module/ (repeatable)")
 	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify, fanotify or off (only what the CMS publishes)")
 	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
-	f.IntVar(&c.Warm, "warm", 2, "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
+	c.Warm, c.MaxDelete, c.wrong = 2, 1000, map[string]string{}
+	f.Var(number{"warm", &c.Warm, c.wrong}, "warm", "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
-	f.IntVar(&c.MaxDelete, "max-delete", 1000, "the most deletions a batch or sweep may make without an operator")
+	f.Var(number{"max-delete", &c.MaxDelete, c.wrong}, "max-delete", "the most deletions a batch or sweep may make without an operator")
 	f.StringArrayVar((*[]string)(&c.Exclude), "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")
 	f.StringVar(&c.SweepEvery, "sweep-every", "1h", "`TIME` between full compares, as 90s, 15m or 1h; 0 means never")
 	f.StringVar(&c.Channel, "channel", "new_files", "channel on which the CMS publishes paths")
@@ -125,11 +154,16 @@ func (c *config) load(cmd *cobra.Command) error {
 			if i == 0 {
 				restore(c, &config{}, f.Name)
 			}
-			if err := f.Value.Set(part); err != nil {
+			err := f.Value.Set(part)
+			if _, wrong := c.wrong[f.Name]; err != nil || wrong {
+				delete(c.wrong, f.Name)
 				faults = append(faults, fmt.Errorf("%s=%q is no %s", key, value, kindOf(f.Value.Type())))
 			}
 		}
 	})
+	for _, name := range slices.Sorted(maps.Keys(c.wrong)) {
+		faults = append(faults, fmt.Errorf("--%s %q is no whole number", name, c.wrong[name]))
+	}
 	return errors.Join(faults...)
 }
 
@@ -164,6 +198,8 @@ func kindOf(name string) string {
 		return "whole number"
 	case "bool":
 		return "true or false"
+	case "duration":
+		return "time; give one such as 90s, 15m or 1h"
 	}
 	return name
 }
@@ -176,7 +212,13 @@ func (c *config) readFile() error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	err = d.Decode(c)
-	if err == nil || errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		if d.Decode(&yaml.Node{}) == nil {
+			return fmt.Errorf("%s: there is a second document, which nobody would read: take out the line ---", c.file)
+		}
 		return nil
 	}
 	var lines []error
@@ -243,50 +285,4 @@ func (c *config) sweepEvery() (time.Duration, error) {
 		return 0, fmt.Errorf("--sweep-every %q is no time; give one such as 90s, 15m or 1h, or 0 for never", c.SweepEvery)
 	}
 	return every, nil
-}
-
-// targets takes the --target values apart; all faults are told at once.
-func (c *config) targets() ([]target, error) {
-	var list []target
-	var faults []error
-	seen := map[string]bool{}
-	for _, text := range c.Targets {
-		t := target{Dest: text}
-		if name, dest, ok := strings.Cut(text, "="); ok && fastsync.GoodName(name) {
-			t = target{name, dest}
-		} else {
-			t.Name = nameOf(text)
-		}
-		switch {
-		case t.Dest == "":
-			faults = append(faults, fmt.Errorf("--target %q: no destination; give [NAME=]DEST", text))
-		case strings.HasPrefix(t.Dest, "-"):
-			faults = append(faults, fmt.Errorf("--target %q: a destination must not start with \"-\"; write ./%s for such a folder", text, t.Dest))
-		case seen[t.Name]:
-			faults = append(faults, fmt.Errorf("--target %q: another target is called %q too; give each a name of its own, NAME=DEST", text, t.Name))
-		}
-		seen[t.Name] = true
-		list = append(list, t)
-	}
-	if len(c.Targets) == 0 {
-		faults = append(faults, errors.New("--target is missing: say where to ship to, a folder, host:path or rsync://host/module/"))
-	}
-	return list, errors.Join(faults...)
-}
-
-// nameOf makes a target's name of its destination.
-func nameOf(dest string) string {
-	dest = strings.TrimPrefix(dest, "rsync://")
-	if host, _, ok := strings.Cut(dest, ":"); ok && !strings.Contains(host, "/") {
-		dest = host
-	} else if !strings.Contains(dest, "//") && strings.HasPrefix(dest, "/") {
-		dest = filepath.Base(dest)
-	}
-	name := strings.Map(func(r rune) rune {
-		if fastsync.GoodName(string(r)) {
-			return r
-		}
-		return '-'
-	}, dest)
-	return strings.Trim(name[:min(len(name), 64)], "-.")
 }

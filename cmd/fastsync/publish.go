@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -59,9 +60,10 @@ func newPublish() *cobra.Command {
 				fmt.Fprintln(cmd.ErrOrStderr(), "fastsync: published; no target is live, it ships when fastsync run or subscribe runs")
 			}
 			if !wait {
+				p.mention(cmd.ErrOrStderr())
 				return nil
 			}
-			return p.wait(ctx, timeout)
+			return errors.Join(p.wait(ctx, timeout), p.absences())
 		},
 	}
 	cfg.addRedisFlags(cmd.Flags())
@@ -82,6 +84,23 @@ type publishing struct {
 	live  int // targets
 	// failed are paths that a target cannot have.
 	failed []error
+	absent []string // paths that are not there
+	keep   []string // targets that delete nothing
+}
+
+// absences is an error for what is not there: no target that deletes nothing can
+// be said to have it.
+func (p *publishing) absences() error {
+	if len(p.absent) == 0 || len(p.keep) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%q is not in the source; without --delete, %s keeps what it has of it", p.absent, strings.Join(p.keep, ", "))
+}
+
+func (p *publishing) mention(w io.Writer) {
+	if err := p.absences(); err != nil {
+		fmt.Fprintln(w, "fastsync: published, but", err)
+	}
 }
 
 func (p *publishing) publish(ctx context.Context, paths []string) error {
@@ -99,6 +118,9 @@ func (p *publishing) publish(ctx context.Context, paths []string) error {
 		}
 		e.Ref = p.ref
 		events = append(events, e)
+		if _, err := os.Lstat(filepath.Join(source, e.Path)); errors.Is(err, os.ErrNotExist) {
+			p.absent = append(p.absent, given)
+		}
 	}
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("nothing was published: %w", err)
@@ -119,10 +141,15 @@ func (p *publishing) publish(ctx context.Context, paths []string) error {
 	for i, id := range ids {
 		p.names[id] = events[i].Path
 		for _, t := range live {
-			p.open[id+"@"+t] = true
+			p.open[id+"@"+t.Target] = true
 		}
 	}
 	p.live = len(live)
+	for _, t := range live {
+		if !t.Delete {
+			p.keep = append(p.keep, t.Target)
+		}
+	}
 	return nil
 }
 
@@ -159,18 +186,12 @@ func eventFor(source, given string) (fastsync.Event, error) {
 	}, nil
 }
 
-func liveTargets(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys) ([]string, error) {
+func liveTargets(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys) ([]subscriber.State, error) {
 	states, err := readTargets(ctx, client, keys)
 	if err != nil {
 		return nil, err
 	}
-	var live []string
-	for _, st := range states {
-		if time.Since(st.Heartbeat) < alive {
-			live = append(live, st.Target)
-		}
-	}
-	return live, nil
+	return slices.DeleteFunc(states, func(st subscriber.State) bool { return time.Since(st.Heartbeat) >= alive }), nil
 }
 
 func readTargets(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys) ([]subscriber.State, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // version is set by the build; a build without it shows the module's own.
@@ -26,6 +28,9 @@ func newRoot() *cobra.Command {
 		DisableFlagsInUseLine:      true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			return fmt.Errorf("--%s %q is no %s", bad.GetFlag().Name, bad.GetValue(), kindOf(bad.GetFlag().Value.Type()))
+		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(), newAgent(), newSubscribe(), newPublish(), newSweep(), newStatus(), newVersion())

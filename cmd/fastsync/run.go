@@ -108,8 +108,14 @@ func (s *service) prepare() error {
 	if s.every, err = s.cfg.sweepEvery(); err != nil {
 		fault(err)
 	}
-	if s.cfg.MaxDelete < 0 {
-		fault(fmt.Errorf("--max-delete %d: give the most deletions at once, 0 for the default of 1000", s.cfg.MaxDelete))
+	if s.cfg.MaxDelete < 1 {
+		fault(fmt.Errorf("--max-delete %d: give the most deletions at once, 1 or more; without --delete there are none", s.cfg.MaxDelete))
+	}
+	if s.cfg.LogFormat != "console" && s.cfg.LogFormat != "json" {
+		fault(fmt.Errorf("--log-format %q: use console or json", s.cfg.LogFormat))
+	}
+	if s.cfg.Channel == "" {
+		fault(errors.New("--channel is empty: give the channel on which the CMS publishes paths"))
 	}
 	if s.cfg.Warm < 0 {
 		fault(fmt.Errorf("--warm %d: give the number of rsyncs to keep started for each target, 0 for none", s.cfg.Warm))
@@ -130,9 +136,10 @@ func (s *service) prepareTargets(sourceGood bool) error {
 	s.targets, err = s.cfg.targets()
 	faults = append(faults, err)
 	faults = append(faults, rsyncer.Installed())
-	if !sourceGood || err != nil {
+	if !sourceGood {
 		return errors.Join(faults...)
 	}
+	faults = append(faults, s.apart())
 	for _, t := range s.targets {
 		r, err := rsyncer.New(rsyncer.Config{
 			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Warm: s.cfg.Warm, Delete: s.cfg.Delete,
@@ -140,6 +147,28 @@ func (s *service) prepareTargets(sourceGood bool) error {
 		})
 		faults = append(faults, err)
 		s.syncers = append(s.syncers, r)
+	}
+	return errors.Join(faults...)
+}
+
+// apart refuses folders of which one is in another: what fastsync keeps would be
+// shipped or deleted, and one target's sweep would delete what is another's.
+func (s *service) apart() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if s.cfg.Redis == "" && rsyncer.Local(s.cfg.Source) && rsyncer.Within(s.cfg.StateDir, s.cfg.Source) {
+		fault("--state-dir %s is inside the source: what it holds would be shipped; choose a folder outside", s.cfg.StateDir)
+	}
+	for i, t := range s.targets {
+		if s.cfg.Redis == "" && rsyncer.Local(t.Dest) && rsyncer.Within(s.cfg.StateDir, t.Dest) {
+			fault("--state-dir %s is inside the target %s, whose sweeps would delete it; choose a folder outside", s.cfg.StateDir, t.Name)
+		}
+		for _, other := range s.targets[:i] {
+			local := rsyncer.Local(t.Dest) && rsyncer.Local(other.Dest)
+			if strings.TrimRight(t.Dest, "/") == strings.TrimRight(other.Dest, "/") || local && (rsyncer.Within(t.Dest, other.Dest) || rsyncer.Within(other.Dest, t.Dest)) {
+				fault("targets %s and %s share a folder, so that each would undo the other: give each a folder of its own", other.Name, t.Name)
+			}
+		}
 	}
 	return errors.Join(faults...)
 }
@@ -236,7 +265,7 @@ func (s *service) serve(ctx context.Context, t target, r *rsyncer.Rsyncer) error
 	return err
 }
 
-func (s *service) subscriber(t target, syncer subscriber.Syncer) (*subscriber.Subscriber, error) {
+func (s *service) subscriber(t target, syncer *rsyncer.Rsyncer) (*subscriber.Subscriber, error) {
 	url := s.cfg.Redis
 	if s.server != nil {
 		url = s.server.URL()
@@ -250,7 +279,7 @@ func (s *service) subscriber(t target, syncer subscriber.Syncer) (*subscriber.Su
 		every = -time.Second
 	}
 	return subscriber.New(subscriber.Config{
-		Redis: s.redis, Reads: reads, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest,
+		Redis: s.redis, Reads: reads, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest, Pair: syncer.Pair(),
 		Syncer: syncer, Delete: s.cfg.Delete, MaxDelete: s.cfg.MaxDelete, Durable: s.server != nil, SweepEvery: every, Log: s.log,
 	}), nil
 }

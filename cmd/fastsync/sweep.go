@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,15 +69,17 @@ func chosen(ctx context.Context, client redis.UniversalClient, keys fastsync.Key
 	if err != nil {
 		return nil, err
 	}
-	if only == "" && len(live) > 0 {
-		return live, nil
+	var names []string
+	for _, t := range live {
+		names = append(names, t.Target)
 	}
-	for _, name := range live {
-		if name == only {
-			return []string{name}, nil
-		}
+	if only == "" && len(names) > 0 {
+		return names, nil
 	}
-	return nil, fmt.Errorf("no live target called %q; live are: %s", only, strings.Join(live, ", "))
+	if slices.Contains(names, only) {
+		return []string{only}, nil
+	}
+	return nil, fmt.Errorf("no live target called %q; live are: %s", only, strings.Join(names, ", "))
 }
 
 // releaseTarget lets through the deletions that a brake holds.

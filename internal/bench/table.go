@@ -163,6 +163,10 @@ func (w *world) describe(ctx context.Context) []string {
 	for _, c := range [][]string{{"uname", "-r"}, {"bin/fastsync", "version"}, {"rsync", "--version"}, {"redis-server", "--version"}, {"ssh", "-V"}, {"lsyncd", "--version"}, {"inotifywait", "--help"}} {
 		if out, _ := exec.CommandContext(ctx, c[0], c[1:]...).CombinedOutput(); len(out) > 0 {
 			first, _, _ := strings.Cut(string(out), "\n")
+			first, _, _ = strings.Cut(first, " sha=") // of a build, not of a version
+			if c[0] == "uname" {
+				first, _, _ = strings.Cut(first, "-")
+			}
 			lines = append(lines, c[0]+" "+strings.Join(c[1:], " ")+": "+strings.TrimSpace(first))
 		}
 	}
