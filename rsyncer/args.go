@@ -69,7 +69,8 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
 		if lane == fastsync.Bulk && r.channels.canGiveWay() {
-			args = append(args, "--rsync-path=nice -n "+strconv.Itoa(niceness)+" rsync")
+			n := strconv.Itoa(niceness) // for what decrypts, too: bulk has the connection for itself
+			args = append(args, "--rsync-path=renice -n "+n+" -p $PPID >/dev/null 2>&1; nice -n "+n+" rsync")
 		}
 		args = append(args, "--rsh="+r.shell()+r.shared(lane))
 	}

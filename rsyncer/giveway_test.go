@@ -1,6 +1,7 @@
 package rsyncer
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,6 +33,27 @@ func TestBulkGivesWay(t *testing.T) {
 		if must(t, err); 20-got != want { // as the kernel counts
 			t.Errorf("the nice of an ssh is %d, want %d", 20-got, want)
 		}
+	}
+}
+
+// What decrypts a video is a process of the login's, not of rsync's.
+func TestTheServersOwnProcessGivesWay(t *testing.T) {
+	r, _, _ := overSSH(t, func(*Config) {})
+	eventually(t, "a shell waits", func() bool { return free(r) > 0 })
+	clean(t, shipBulk(t, r, entry("keep")))
+	nice := map[int]int{}
+	var count func(parent int)
+	count = func(parent int) {
+		for pid, name := range processes(parent) {
+			if prio, err := syscall.Getpriority(syscall.PRIO_PROCESS, pid); err == nil && strings.HasPrefix(name, "sshd: ") {
+				nice[20-prio]++ // as the kernel counts
+			}
+			count(pid)
+		}
+	}
+	count(os.Getpid())
+	if nice[10] != 1 || nice[0] < 2 {
+		t.Errorf("sshd's processes by nice: %v, want bulk's alone to have 10", nice)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // enough is how many events the loop holds before it leaves the rest in the
 // stream, which is the bound on its memory.
-const enough = 20_000
+const enough = 10_000
 
 // ledger is where the loop writes what became of events: the queue.
 type ledger interface {
