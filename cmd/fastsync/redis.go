@@ -118,6 +118,18 @@ func hasPassword(text string) bool {
 	return has
 }
 
+// passwordless is a URL of Redis without the password that it may carry.
+func passwordless(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return redacted(text)
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.User(u.User.Username())
+	}
+	return u.String()
+}
+
 // redacted takes the password out of a URL.
 func redacted(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")

@@ -201,6 +201,9 @@ func (s *service) run(ctx context.Context) error {
 		if !awaitRedis(ctx, s.redis, redacted(s.cfg.Redis), s.log) {
 			return nil
 		}
+		if err := s.leaveURL(passwordless(s.cfg.Redis)); err != nil {
+			s.log.Debug().Err(err).Msg("the other subcommands need --redis")
+		}
 		return s.runParts(ctx)
 	}
 	server, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -209,7 +212,7 @@ func (s *service) run(ctx context.Context) error {
 	var err error
 	select {
 	case <-s.server.Ready():
-		if err = s.leaveURL(); err == nil {
+		if err = s.leaveURL(s.server.URL()); err == nil {
 			err = s.runParts(ctx)
 		}
 	case <-ctx.Done():
@@ -220,9 +223,12 @@ func (s *service) run(ctx context.Context) error {
 	return errors.Join(err, <-ended)
 }
 
-// leaveURL lets the other subcommands find the managed redis-server.
-func (s *service) leaveURL() error {
-	if err := os.WriteFile(filepath.Join(s.cfg.StateDir, "url"), []byte(s.server.URL()+"\n"), 0o600); err != nil {
+// leaveURL lets the other subcommands find this Redis.
+func (s *service) leaveURL(url string) error {
+	if err := os.MkdirAll(s.cfg.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make --state-dir: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.cfg.StateDir, "url"), []byte(url+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write into --state-dir: %w", err)
 	}
 	return nil
