@@ -50,7 +50,8 @@ func (s *share) awaitSocket(ctx context.Context, m *master) bool {
 // keep returns when the connection has ended, nobody has used it for long, or
 // its ssh does not answer: whoever is connected through that waits for ever.
 func (s *share) keep(ctx context.Context, m *master) {
-	beat := min(15*time.Second, s.r.cfg.Stall/4, s.r.limits.idle/3)
+	// ssh itself notices a dead peer, within 30 s: this is for one that hangs here.
+	beat := min(20*time.Second, s.r.cfg.Stall/3, s.r.limits.idle/3)
 	for !s.unused(time.Now()) {
 		select {
 		case <-m.ended:

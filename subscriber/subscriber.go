@@ -162,7 +162,7 @@ func (s *Subscriber) introduce(state *State) {
 
 // ReadWait is how long a read over [Config.Reads] may wait in Redis. go-redis does
 // not interrupt it, so that over a client that others use it is briefly.
-const ReadWait, briefly = 15 * time.Second, time.Second
+const ReadWait, briefly = 20 * time.Second, time.Second
 
 // read moves entries from the group to the loop: its own history first, then
 // what is new. The loop takes none while it has enough; the stream waits.
