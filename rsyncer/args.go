@@ -57,15 +57,12 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 		"--timeout=60",                                        // no guard by itself, but it turns keepalives on
 		"--mkpath", "--filter=H " + fastsync.PartialDir + "/", // the source may be a target of another fastsync
 	}
-	end := r.target
-	if r.pull {
-		end = r.source
-	}
+	end := r.farEnd()
 	if daemon(end) {
 		args = append(args, "--no-motd")
 	}
 	switch {
-	case r.direct(end):
+	case r.direct():
 		args = append(args, "--contimeout=10") // rsync refuses it behind a remote shell
 	case remote(end):
 		if lane == fastsync.Bulk && r.channels.canGiveWay() {
@@ -77,10 +74,19 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 	return append(args, r.cfg.Filter.Args()...)
 }
 
+// farEnd is the one of source and target that may be on another host.
+func (r *Rsyncer) farEnd() string {
+	if r.pull {
+		return r.source
+	}
+	return r.target
+}
+
 // direct tells whether rsync itself connects. host::module with a remote shell is
 // a daemon behind it; rsync:// is always a connection of its own, so that one --rsh
 // can serve targets of both kinds.
-func (r *Rsyncer) direct(end string) bool {
+func (r *Rsyncer) direct() bool {
+	end := r.farEnd()
 	return daemon(end) && (r.cfg.Rsh == "" || strings.HasPrefix(end, "rsync://"))
 }
 

@@ -34,7 +34,7 @@ func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
 
 // age is the longest that a started rsync is kept.
 func (r *Rsyncer) age() time.Duration {
-	if daemon(r.target) || daemon(r.source) {
+	if daemon(r.farEnd()) {
 		return min(r.limits.module, r.limits.age)
 	}
 	return r.limits.age

@@ -170,12 +170,8 @@ func operand(what, s string) (string, error) {
 
 // findShell looks whether the remote shell is there, if there is to be one.
 func (r *Rsyncer) findShell() error {
-	end := r.target
-	if r.pull {
-		end = r.source
-	}
 	words, ok := split(r.shell())
-	if !remote(end) || r.direct(end) || !ok { // rsync itself says what is wrong with its quotes
+	if !remote(r.farEnd()) || r.direct() || !ok { // rsync itself says what is wrong with its quotes
 		return nil
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
@@ -204,11 +200,10 @@ func (r *Rsyncer) Pair() string { return r.source + " → " + r.target }
 
 // apart returns an error if one of two local folders holds the other.
 func apart(source, target string) error {
-	from, to := resolve(source)+"/", resolve(target)+"/"
 	switch {
-	case strings.HasPrefix(to, from):
+	case Within(target, source):
 		return fmt.Errorf("target %q is inside the source %q: choose a folder outside", target, source)
-	case strings.HasPrefix(from, to):
+	case Within(source, target):
 		return fmt.Errorf("source %q is inside the target %q: choose another target", source, target)
 	}
 	return nil

@@ -14,12 +14,9 @@ import (
 // sshCommand is the words that connect to the other side, or none where that is
 // not done by ssh, or by one that the operator shares already.
 func (r *Rsyncer) sshCommand() []string {
-	end := r.target
-	if r.pull {
-		end = r.source
-	}
+	end := r.farEnd()
 	words, ok := split(r.shell())
-	if !ok || !remote(end) || strings.HasPrefix(end, "rsync://") || daemon(end) && r.cfg.Rsh == "" || filepath.Base(words[0]) != "ssh" {
+	if !ok || !remote(end) || r.direct() || filepath.Base(words[0]) != "ssh" {
 		return nil
 	}
 	if slices.ContainsFunc(words[1:], controls) {

@@ -147,6 +147,11 @@ func TestTheOldAreReplaced(t *testing.T) {
 	r := open(t, cfg)
 	r.limits.age = 2 * time.Second
 	running(t, r)
+	bothAreReplaced(t, r)
+}
+
+func bothAreReplaced(t *testing.T, r *Rsyncer) {
+	t.Helper()
 	old := ready(t, r, 2)
 	eventually(t, "both are replaced", func() bool {
 		now := waiting(r)
@@ -163,11 +168,7 @@ func TestThoseOfADaemonAreReplacedSooner(t *testing.T) {
 	r := open(t, cfg)
 	r.limits.module = 2 * time.Second
 	running(t, r)
-	old := ready(t, r, 2)
-	eventually(t, "both are replaced", func() bool {
-		now := waiting(r)
-		return len(now) == 2 && !slices.Contains(old, now[0]) && !slices.Contains(old, now[1])
-	})
+	bothAreReplaced(t, r)
 }
 
 func TestNothingIsKeptWhenThereIsNothingToDo(t *testing.T) {

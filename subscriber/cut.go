@@ -1,8 +1,12 @@
 package subscriber
 
 import (
+	"context"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -23,14 +27,7 @@ func (l *loop) takeCut() []fastsync.Change {
 	if len(l.times.cut) == 0 {
 		return nil
 	}
-	var resumed []fastsync.Change
-	for _, on := range []*lane{l.live, l.bulk} {
-		for change, it := range on.waiting {
-			if it.cut {
-				resumed = append(resumed, change)
-			}
-		}
-	}
+	resumed := l.resumed()
 	if len(resumed) > maxResumed {
 		return nil
 	}
@@ -42,6 +39,37 @@ func (l *loop) takeCut() []fastsync.Change {
 		}
 	}
 	return free
+}
+
+// resumed are the waiting changes that would go on from what a cut run left.
+func (l *loop) resumed() (changes []fastsync.Change) {
+	for _, on := range []*lane{l.live, l.bulk} {
+		for change, it := range on.waiting {
+			if it.cut {
+				changes = append(changes, change)
+			}
+		}
+	}
+	return changes
+}
+
+// tidyFor is how long the end may take to remove what cut batches left at the
+// target.
+const tidyFor = 1500 * time.Millisecond
+
+// tidy removes it: nobody knows when, and with which files, fastsync runs again.
+func (l *loop) tidy(ctx context.Context) {
+	for _, change := range l.resumed() {
+		l.times.leave(change)
+	}
+	if len(l.times.cut) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tidyFor)
+	defer cancel()
+	if err := l.cfg.Syncer.Tidy(ctx, slices.Collect(maps.Keys(l.times.cut))); err != nil {
+		l.log.Warn().Err(err).Msg("could not remove parts of files at the target; the next sweep does")
+	}
 }
 
 // meets tells whether one of others may have left parts of files where change

@@ -3,8 +3,6 @@ package subscriber
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,7 +49,6 @@ type loop struct {
 	times    times
 	dirty    bool // state has changed since it was saved
 	ending   bool
-	lost     error // another process has the target's name
 	beat     time.Time
 }
 
@@ -91,8 +88,8 @@ func (l *loop) run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		next := earlier(l.start(work, time.Now()), l.settleTimes(work, time.Now()))
-		if l.tell(ctx, time.Now()); l.lost != nil {
-			return errors.Join(l.lost, l.finish(work, stop))
+		if err := l.tell(ctx, time.Now()); err != nil {
+			return errors.Join(err, l.finish(work, stop))
 		}
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
@@ -230,30 +227,6 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 		l.log.Warn().Err(err).Msg("could not save the last state")
 	}
 	return nil
-}
-
-// tidyFor is how long the end may take to remove what cut batches left at the
-// target.
-const tidyFor = 1500 * time.Millisecond
-
-// tidy removes it: nobody knows when, and with which files, fastsync runs again.
-func (l *loop) tidy(ctx context.Context) {
-	cut := l.times.cut
-	for _, on := range []*lane{l.live, l.bulk} {
-		for _, it := range on.order {
-			if it.cut {
-				cut[it.key()] = struct{}{}
-			}
-		}
-	}
-	if len(cut) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, tidyFor)
-	defer cancel()
-	if err := l.cfg.Syncer.Tidy(ctx, slices.Collect(maps.Keys(bounded(cut)))); err != nil {
-		l.log.Warn().Err(err).Msg("could not remove parts of files at the target; the next sweep does")
-	}
 }
 
 // requeueFailed tries at a start what failed before it.

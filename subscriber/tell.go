@@ -12,9 +12,9 @@ import (
 const soon = 250 * time.Millisecond
 
 // tell writes the state when it changed, and as a heartbeat.
-func (l *loop) tell(ctx context.Context, now time.Time) {
+func (l *loop) tell(ctx context.Context, now time.Time) error {
 	if now.Before(l.nextBeat()) {
-		return
+		return nil
 	}
 	st := &l.state
 	st.Heartbeat, st.Waiting, st.Failed = now, l.live.len()+l.bulk.len(), len(l.retry)
@@ -36,10 +36,12 @@ func (l *loop) tell(ctx context.Context, now time.Time) {
 	l.beat, l.dirty = now, false
 	err := l.queue.save(ctx, *st)
 	if errors.Is(err, errTaken) {
-		l.lost = err
-	} else if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err != nil && ctx.Err() == nil {
 		l.log.Debug().Err(err).Msg("could not write the state")
 	}
+	return nil
 }
 
 // nextBeat is when the state is written next: soon after a change, and as a

@@ -94,9 +94,10 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.Watch, "watch", "auto", "how changes are noticed: auto, fsnotify, fanotify or off (only what the CMS publishes)")
 	f.StringVar(&c.Rsh, "rsh", "", "the remote shell, as `COMMAND` for rsync (default ssh)")
 	c.Warm, c.MaxDelete, c.wrong = 2, 1000, map[string]string{}
-	f.Var(number{"warm", &c.Warm, c.wrong}, "warm", "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
+	whole := func(to *int, name, usage string) { f.Var(number{name, to, c.wrong}, name, usage) }
+	whole(&c.Warm, "warm", "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
-	f.Var(number{"max-delete", &c.MaxDelete, c.wrong}, "max-delete", "the most deletions a batch or sweep may make without an operator")
+	whole(&c.MaxDelete, "max-delete", "the most deletions a batch or sweep may make without an operator")
 	f.StringArrayVar((*[]string)(&c.Exclude), "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")
 	f.StringVar(&c.SweepEvery, "sweep-every", "1h", "`TIME` between full compares, as 90s, 15m or 1h; 0 means never")
 	f.StringVar(&c.Channel, "channel", "new_files", "channel on which the CMS publishes paths")

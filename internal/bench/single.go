@@ -56,17 +56,16 @@ type latencies struct {
 	// clear and slowed are those of all during which the machine ran and stood
 	// still, as far as that could be seen.
 	clear, slowed []time.Duration
-	blind         bool // it could not
 }
 
 func (l *latencies) took(closed time.Time, d time.Duration) {
 	l.all, l.begun = append(l.all, d), append(l.begun, closed)
 }
 
-// stood sorts all by when the machine stood still.
-func (l *latencies) stood(still []span, ok bool) {
-	l.blind = l.blind || !ok
-	for i, d := range l.all[len(l.clear)+len(l.slowed):] {
+// stood sorts all, once, by when the machine stood still. Where nobody could
+// look, it ran.
+func (l *latencies) stood(still []span, _ bool) {
+	for i, d := range l.all {
 		on := span{l.begun[i], l.begun[i].Add(d)}
 		if slices.ContainsFunc(still, on.meets) {
 			l.slowed = append(l.slowed, d)
@@ -79,7 +78,7 @@ func (l *latencies) stood(still []span, ok bool) {
 // and takes another's files in.
 func (l *latencies) and(o latencies) {
 	l.all, l.begun, l.late = append(l.all, o.all...), append(l.begun, o.begun...), l.late+o.late
-	l.clear, l.slowed, l.blind = append(l.clear, o.clear...), append(l.slowed, o.slowed...), l.blind || o.blind
+	l.clear, l.slowed = append(l.clear, o.clear...), append(l.slowed, o.slowed...)
 }
 
 func (w *world) singles(ctx context.Context, title string, r route, reach limits, names ...string) ([]table, error) {
