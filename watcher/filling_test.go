@@ -1,8 +1,10 @@
 package watcher
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,19 +97,36 @@ func TestABurstGathers(t *testing.T) {
 	}
 }
 
-// Each backend tells which directories are young.
+// busy is a Publisher that takes events only while nobody holds it.
+type busy struct {
+	*fake
+	held sync.RWMutex
+}
+
+func (b *busy) Publish(ctx context.Context, events ...fastsync.Event) error {
+	b.held.RLock()
+	defer b.held.RUnlock()
+	return b.fake.Publish(ctx, events...)
+}
+
+// Each backend tells which directories are young: what gathers of one while the
+// publisher is busy becomes its listing.
 func TestBurstsIntoNewDirectories(t *testing.T) {
 	eachBackend(t, func(t *testing.T, by func(*Watcher)) {
-		r := start(t, t.TempDir(), by)
+		b := &busy{fake: newFake()}
+		r := start(t, t.TempDir(), func(w *Watcher) { by(w); w.cfg.Publisher = b })
+		r.fake = b.fake
 		dir := 0
 		eventually(t, "a listing", func() bool {
 			dir++
 			name := fmt.Sprint(dir)
 			r.must(os.Mkdir(r.path(name), 0o700))
 			r.wait(t, name, func(events []fastsync.Event) bool { return count(events, name, "") > 0 })
+			b.held.Lock()
 			for i := range 10 * many {
 				r.write(fmt.Sprintf("%s/%d", name, i))
 			}
+			b.held.Unlock()
 			r.settle()
 			r.fake.mu.Lock()
 			defer r.fake.mu.Unlock()

@@ -204,7 +204,7 @@ func TestRandomChanges(t *testing.T) {
 	}
 }
 
-// randomChanges returns the paths that the mirror has in the end.
+// randomChanges returns the paths below the root that the mirror has in the end.
 func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) []string {
 	top := t.TempDir()
 	w := &world{rand: rand.New(rand.NewPCG(seed, 1)), root: filepath.Join(top, "root"), out: filepath.Join(top, "out")}
@@ -234,6 +234,7 @@ func randomChanges(t *testing.T, seed uint64, by func(*Watcher)) []string {
 	eventually(t, "the mirror has what is there", func() bool { differs = m.differs(); return differs == "" })
 	m.state.Lock()
 	defer m.state.Unlock()
+	delete(m.has, fastsync.Root) // a catch-up tells of it, and how many run is a matter of time
 	return slices.Sorted(maps.Keys(m.has))
 }
 
