@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is one line of /proc.
@@ -91,13 +93,21 @@ func parseRollup(text []byte) (memory, bool) {
 func memoryByKind(root int) map[string]memory {
 	kinds := map[string]memory{}
 	for _, p := range processes(root) {
-		if m, ok := memoryOf(p.pid); ok {
+		if m, ok := memoryOf(p.pid); ok && !sameMemory(p.pid, p.parent) {
 			sum := kinds[p.kind]
 			sum.add(m)
 			kinds[p.kind] = sum
 		}
 	}
 	return kinds
+}
+
+// sameMemory tells whether two processes have one memory: a child of fastsync
+// does until it has become another program, and would count all of it again.
+func sameMemory(a, b int) bool {
+	const kcmpVM = 1
+	differ, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return errno == 0 && differ == 0
 }
 
 func memoryOf(pid int) (memory, bool) {

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseRollupReadsRssAndPss(t *testing.T) {
@@ -48,6 +50,16 @@ func TestOwnMemoryAndCPUAreSeen(t *testing.T) {
 	}
 	if used := cpuOf(os.Getpid()) - before; used < 20*time.Millisecond {
 		t.Errorf("50 ms of work count as %s", used)
+	}
+}
+
+func TestOneMemoryCountsOnce(t *testing.T) {
+	// Between vfork and exec a child has that of its parent: as two threads have one.
+	if !sameMemory(os.Getpid(), unix.Gettid()) {
+		t.Error("a thread of this process counts by itself")
+	}
+	if sameMemory(os.Getpid(), os.Getppid()) {
+		t.Error("the parent of this process does not count")
 	}
 }
 
