@@ -22,10 +22,14 @@ const (
 	kinds
 )
 
+// deletes tells whether a run of the kind deletes what it is not told of, where
+// that is on.
+func (k kind) deletes() bool { return k != entries && k != deletes }
+
 const format = "fs:" // in front of each line that is about a path; no message begins so
 
 // sshOptions keep a dead connection from lasting, and never ask a person.
-const sshOptions = " -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+const sshOptions = " -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=1"
 
 // remote tells whether rsync takes s for a place on another host.
 func remote(s string) bool {

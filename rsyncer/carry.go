@@ -18,6 +18,10 @@ const (
 	// sooner divides the stall time before the first line of an rsync that was kept
 	// ready: its connection may be dead where no side could tell, as behind a firewall.
 	sooner = 4
+	// long is after how much time a run that broke is told as a failure instead of
+	// being tried again at once: it may take as long again, and whoever looks is to
+	// know within 30 s that the other side does not answer.
+	long = 10 * time.Second
 )
 
 // carry runs jobs in an rsync that was kept ready, or else in a new one. Should
@@ -39,6 +43,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		p := r.pool.take(ctx, want())
 		defer r.pool.done()
 		if p != nil {
+			begun := time.Now()
 			res := p.feed(ctx, stdin, found, r.cfg.Stall/sooner)
 			if ctx.Err() != nil {
 				return res
@@ -48,7 +53,9 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 				return res
 			}
 			r.pool.failed(res)
-			s.outcome.Cut = true
+			if s.outcome.Cut = true; time.Since(begun) >= long {
+				return res
+			}
 		}
 	}
 	r.await(ctx, s.lane)
@@ -59,9 +66,10 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 // those that are kept ready may have its place: they go, and it tries again. So
 // it does where the server had no time just then, or ssh's connection was lost.
 func (r *Rsyncer) cold(ctx context.Context, c call) result {
+	begun := time.Now()
 	res := r.run(ctx, c)
 	var m made
-	for try := 1; try < tries && ctx.Err() == nil && broken(res) && res.items == 0 && r.again(ctx, try, c.args, res, &m); try++ {
+	for try := 1; try < tries && ctx.Err() == nil && time.Since(begun) < long && broken(res) && res.items == 0 && r.again(ctx, try, c.args, res, &m); try++ {
 		res = r.run(ctx, c)
 	}
 	if m.room {

@@ -56,6 +56,7 @@ var known = []struct {
 	{"", "@ERROR: max connections", fastsync.Transient, "the rsync daemon has all the connections that it allows: raise `max connections` in its rsyncd.conf"},
 	{"", ": Permission denied (", fastsync.Person, "the host refuses the login: put the public key of fastsync's user into authorized_keys there, or name the right key in --rsh"},
 	{"", "Host key verification failed.", fastsync.Person, "the host's key is not known, or another than before: make sure that it is the right host, then put its key into known_hosts with ssh-keyscan"},
+	{"", " not responding.", fastsync.Transient, "the host does not answer any more: check the network, and that it is up"},
 	{"", "ssh: Could not resolve hostname", fastsync.Transient, "the host's name is not known: correct the target, or look at the name server"},
 	{"", "ssh: connect to host", fastsync.Transient, "the host does not answer: check that it is up, that its sshd runs and that no firewall is between"},
 	{"", "rsync: command not found", fastsync.Person, "the host has no rsync: install it there"},
@@ -110,7 +111,8 @@ func (r *Rsyncer) judge(ctx context.Context, res result) error {
 	case ctx.Err() != nil:
 		return r.fault(fastsync.Transient, "the run was stopped", ctx.Err())
 	case errors.Is(res.err, errStalled):
-		return r.fault(fastsync.Transient, fmt.Sprintf("no progress for %s, so rsync was ended: check the network and the target's host", r.cfg.Stall), res.err)
+		what := fmt.Sprintf("sync to %s: %v, so rsync was ended: check the network and the target's host", r.cfg.Name, res.err)
+		return &fastsync.RunError{Class: fastsync.Transient, Code: -1, What: what, Err: res.err}
 	case res.err != nil && res.code < 0:
 		return r.fault(fastsync.Transient, "rsync was killed: check the host's memory and who ended it", res.err)
 	}
@@ -144,9 +146,15 @@ func (r *Rsyncer) exitError(class fastsync.Class, res result, what, last string)
 	return &fastsync.RunError{Class: class, Code: res.code, What: text + ")", Err: res.err}
 }
 
-// summary tells whether a message only repeats the exit code.
+// summary tells whether a message only repeats the exit code, or what rsync says
+// of a path that is gone with its directory, which is no fault.
 func summary(note string) bool {
-	return strings.HasPrefix(note, "rsync error:") || strings.HasPrefix(note, "rsync warning:")
+	for _, begin := range []string{"rsync error:", "rsync warning:", "WARNING: parent dir is absent in the file list:"} {
+		if strings.HasPrefix(note, begin) {
+			return true
+		}
+	}
+	return false
 }
 
 // cause is the last message that says more than the exit code does, else the
@@ -161,12 +169,18 @@ func cause(notes []string) string {
 	return last
 }
 
-// reason is the message about path, or else the run's last.
-func reason(notes []string, path string) string {
+// verdictOn is by the message about path, or else by the run's last.
+func verdictOn(path string, notes []string) verdict {
 	for _, n := range notes {
 		if names(n, path) && !summary(n) {
-			return n
+			return verdict{reason: n, own: true}
 		}
 	}
-	return cause(notes)
+	return verdict{reason: cause(notes)}
+}
+
+// belowNoDirectory tells whether the other side says that what a path should be in
+// is no directory any more: then what that is now has to ship.
+func belowNoDirectory(note string) bool {
+	return strings.HasPrefix(note, "rsync: [sender] link_stat ") && strings.HasSuffix(note, "Not a directory (20)")
 }

@@ -233,7 +233,7 @@ func (p *process) watch(first time.Duration) {
 			limit = first
 		}
 		if time.Since(moved) >= limit {
-			p.kill(errStalled)
+			p.kill(fmt.Errorf("%w for %s", errStalled, limit))
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,8 @@ type session struct {
 	begun   time.Time // before its paths were looked at
 	outcome fastsync.Outcome
 	deleted int // paths deleted so far, against Config.MaxDelete
+	// undeleted says that the last run left all of its deletions out.
+	undeleted bool
 }
 
 // ship runs a group's jobs, so many at a time.
@@ -76,6 +79,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		return err
 	}
 	s.outcome.Cut = s.outcome.Cut || res.code != exitOK
+	s.undeleted = g.kind.deletes() && undeleted(res.notes)
 	open := map[string]verdict{}
 	if res.code == exitPartial || res.code == exitMaxDeletes || held(res.notes) {
 		var err error
@@ -134,6 +138,7 @@ func held(notes []string) bool {
 type verdict struct {
 	held   bool
 	reason string
+	own    bool // the reason names the path; else it is the run's
 }
 
 // verify asks rsync once more, without writing, what of the list is not in
@@ -150,7 +155,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		if it.gone && braked {
 			open[it.path] = verdict{held: true}
 		} else {
-			open[it.path] = verdict{reason: reason(first.notes, it.path)}
+			open[it.path] = verdictOn(it.path, first.notes)
 		}
 	}})
 	if err := r.judge(ctx, res); err != nil {
@@ -163,7 +168,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		}
 		for _, j := range jobs {
 			if _, ok := open[j.path]; !ok && j.path != "." && names(note, j.path) {
-				open[j.path] = verdict{reason: note}
+				open[j.path] = verdict{reason: note, own: true}
 			}
 		}
 	}
@@ -183,20 +188,31 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 		root.Close()
 	}
 	out := &s.outcome
-	brakes := brakedBelow(open)
+	brakes, faults := brakedBelow(open), faultsBelow(open)
 	listed := map[string]bool{}
 	for _, j := range jobs {
 		listed[j.path] = true
 		v, bad := covering(open, j.path)
 		switch {
-		case j.before != nil && r.changed(j):
+		case j.before != nil && r.changed(j), k == deletes && r.back(j):
 			out.Again = append(out.Again, j.changes...)
 		case bad && v.held, brakes[j.path]:
 			out.Held = append(out.Held, j.changes...)
+		case bad && k != deletes && !r.pull && (r.vanished(j) || belowNoDirectory(v.reason)), bad && r.pull && !v.own:
+			out.Again = append(out.Again, j.changes...) // most likely it has changed meanwhile
+		case bad && r.pull && belowNoDirectory(v.reason):
+			out.Shipped += len(j.changes)
+			out.Again = append(out.Again, fastsync.Change{Path: path.Dir(j.path), Scope: fastsync.Entry})
 		case bad:
 			for _, c := range j.changes {
 				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
 			}
+		case s.undeleted && faults[j.path] != "":
+			for _, c := range j.changes {
+				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: "what is gone from it was not deleted: " + faults[j.path]})
+			}
+		case s.undeleted: // for what is amiss with another path of the run
+			out.Again = append(out.Again, j.changes...)
 		case k == deletes:
 			out.Deleted += len(j.changes)
 		default:
@@ -236,6 +252,23 @@ func brakedBelow(open map[string]verdict) map[string]bool {
 		}
 	}
 	return found
+}
+
+// faultsBelow is every directory below which a path could not be shipped, and why.
+func faultsBelow(open map[string]verdict) map[string]string {
+	found := map[string]string{}
+	for p, v := range open {
+		for at := p; !v.held && found[at] == ""; at = path.Dir(at) {
+			found[at] = v.reason
+		}
+	}
+	return found
+}
+
+// undeleted tells whether a run has left its deletions out: rsync does so for all
+// of its list where it could not read one directory of it, at either side.
+func undeleted(notes []string) bool {
+	return slices.ContainsFunc(notes, func(n string) bool { return strings.Contains(n, "skipping file deletion") })
 }
 
 // below tells whether a path is below one of the listed.

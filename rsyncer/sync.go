@@ -45,6 +45,9 @@ func (r *Rsyncer) shipInTurn(ctx context.Context, s *session, to *sorter, change
 			break
 		}
 	}
+	if fastsync.ClassOf(err) == fastsync.Full {
+		r.makeRoom(ctx, s, to, left)
+	}
 	if err != nil {
 		return err
 	}
@@ -66,4 +69,16 @@ func (r *Rsyncer) shipAll(ctx context.Context, s *session, all []*group) error {
 		}
 	}
 	return nil
+}
+
+// makeRoom deletes what is gone from a source whose files have no room at the
+// target: they may need just that.
+func (r *Rsyncer) makeRoom(ctx context.Context, s *session, to *sorter, left []fastsync.Change) {
+	for err := error(nil); len(left) > 0 && err == nil; {
+		left, err = to.sort(left)
+		to.ready()
+	}
+	if err := r.shipAll(ctx, s, to.to[:]); err != nil {
+		r.cfg.Log.Debug().Err(err).Msg("nothing could be deleted to make room")
+	}
 }

@@ -1,6 +1,7 @@
 package rsyncer
 
 import (
+	"errors"
 	"io/fs"
 	"syscall"
 
@@ -43,4 +44,20 @@ func (r *Rsyncer) changed(j job) bool {
 	var now syscall.Stat_t
 	err := syscall.Lstat(r.source+j.path, &now)
 	return err != nil || now.Mode&syscall.S_IFMT != syscall.S_IFREG || markFrom(&now) != *j.before
+}
+
+// vanished tells whether a path that could not be shipped is not there any more,
+// or the directory that it was in: that is no fault of it, and the next look says
+// what is to be done.
+func (r *Rsyncer) vanished(j job) bool {
+	var now syscall.Stat_t
+	err := syscall.Lstat(r.source+j.path, &now)
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// back tells whether what was to be deleted is there again: then rsync may have
+// left all below it, which a new directory does not have.
+func (r *Rsyncer) back(j job) bool {
+	var now syscall.Stat_t
+	return !r.pull && syscall.Lstat(r.source+j.path, &now) == nil
 }
