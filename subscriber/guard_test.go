@@ -112,7 +112,7 @@ func TestTheGuardSeesATrimWhileNothingIsRead(t *testing.T) {
 
 func TestAGroupThatCannotBeMadeIsTriedOnceASecond(t *testing.T) {
 	c := &canned{nogroup: true}
-	bubbled(t, c, func(s *Subscriber, ctx context.Context, gaps chan string) { _ = s.read(ctx, nil, gaps) }, func(chan string) {
+	bubbled(t, c, func(s *Subscriber, ctx context.Context, gaps chan string) { _ = s.read(ctx, &loop{gaps: gaps}) }, func(chan string) {
 		time.Sleep(10*time.Second + time.Millisecond) // fake time
 		synctest.Wait()
 	})

@@ -3,6 +3,7 @@ package subscriber
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,7 +39,7 @@ type loop struct {
 
 	live, bulk *lane
 	crossed    map[fastsync.Change]bool // ran on the live lane where a bulk batch runs
-	events     int                      // waiting or running events, the bound against enough
+	events     atomic.Int64             // waiting or running events, the bound against enough; read asks it too
 	retry      map[fastsync.Change]failedPath
 	held       map[fastsync.Change]bool
 	state      State
@@ -93,7 +94,7 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
-		if l.events < enough {
+		if l.events.Load() < enough {
 			entries = l.entries
 		}
 		select {
@@ -132,7 +133,7 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			bad = append(bad, m.ID)
 			continue
 		}
-		l.events++
+		l.events.Add(1)
 		l.sweep.seen(e.Change)
 		l.live.add(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,

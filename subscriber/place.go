@@ -16,6 +16,8 @@ type haul struct {
 	messages []redis.XMessage
 	// before is the last event that the group had given out before the read.
 	before string
+	// pending counts what the group had given out and nobody had acknowledged then.
+	pending int64
 	// lost counts the events that a trim took before this group read them.
 	lost int64
 }
@@ -54,7 +56,7 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 		fresh = nil // it was counted when it was new
 	}
 	place, lost, _ := q.account(ctx, groups, stream, fresh) // better reported twice than never
-	got.before, got.lost = place.LastDeliveredID, lost
+	got.before, got.pending, got.lost = place.LastDeliveredID, place.Pending, lost
 	return got, nil
 }
 

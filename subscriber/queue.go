@@ -34,9 +34,11 @@ type queue struct {
 	redis redis.UniversalClient
 	reads redis.UniversalClient // for reads that wait for block
 	block time.Duration
-	keys  fastsync.Keys
-	group string
-	pair  string // see Config
+	// patience is how long events may be pending that this process does not hold.
+	patience time.Duration
+	keys     fastsync.Keys
+	group    string
+	pair     string // see Config
 
 	// What guard asks, in another goroutine than read and the loop.
 	reading atomic.Bool // a read waits in Redis, and not for the loop

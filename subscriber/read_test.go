@@ -20,11 +20,14 @@ type reader struct {
 
 // reading runs read on a client of its own, whose end also ends a blocked read.
 func reading(t *testing.T, client *redis.Client, target string) *reader {
-	s := serving(client, target)
+	return readingOf(t, client, serving(client, target))
+}
+
+func readingOf(t *testing.T, client *redis.Client, s *Subscriber) *reader {
 	r := &reader{t: t, events: make(chan []redis.XMessage), gaps: make(chan string), queue: s.queue}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = s.read(ctx, r.events, r.gaps) }()
+	go func() { defer close(ended); _ = s.read(ctx, &loop{entries: r.events, gaps: r.gaps}) }()
 	t.Cleanup(func() { cancel(); _ = client.Close(); <-ended })
 	return r
 }
@@ -224,4 +227,28 @@ func TestEventsWhoseReplyWasLostAreReadAgain(t *testing.T) {
 	r.want("seen0", "lost0", "lost1", "new0")
 	write(t, client, "newer", 1)
 	r.want("newer0")
+}
+
+// Two processes serve one target, and both wait in Redis: each gets some of the
+// events. What one of them has read and not delivered when it dies, is the
+// other's, also where that has read later events since.
+func TestWhatADeadTwinHasReadIsTakenOver(t *testing.T) {
+	clients := startRedis(t)
+	client := clients()
+	opened(t, client, "web1")
+	own := clients()
+	s := serving(own, "web1")
+	s.queue.patience = 300 * time.Millisecond
+	r := readingOf(t, own, s)
+	blocked(t, client)
+	_, err := client.TxPipelined(t.Context(), func(tx redis.Pipeliner) error { // nobody who waits is served before its end
+		tx.XAdd(t.Context(), &redis.XAddArgs{Stream: keys.Events(), Values: []any{"path", "twins", "scope", "entry", "origin", "watch", "at", "1"}})
+		tx.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "web1", Consumer: consumer, Streams: []string{keys.Events(), ">"}, Block: -1})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, client, "later", 1)
+	r.want("later0", "twins", "later0")
 }

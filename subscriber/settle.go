@@ -185,7 +185,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	if err := l.queue.ack(ctx, ids, deliveries); err != nil {
 		return err
 	}
-	l.events -= len(ids)
+	l.events.Add(-int64(len(ids)))
 	l.remember(s, failed, now)
 	return nil
 }

@@ -86,7 +86,7 @@ func New(cfg Config) *Subscriber {
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, keys: cfg.Keys, group: cfg.Target, pair: cfg.Pair}
+	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, patience: orphaned, keys: cfg.Keys, group: cfg.Target, pair: cfg.Pair}
 	if cfg.Reads != nil {
 		q.reads, q.block = cfg.Reads, ReadWait
 	}
@@ -106,7 +106,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	if s.cfg.Reads != nil {
 		defer context.AfterFunc(ctx, func() { _ = s.cfg.Reads.Close() })()
 	}
-	g.Go(func() error { return s.read(ctx, l.entries, l.gaps) })
+	g.Go(func() error { return s.read(ctx, l) })
 	g.Go(func() error { return s.guard(ctx, l.gaps) })
 	g.Go(func() error { return s.restarts(ctx, state.RedisRun, l.runs) })
 	g.Go(func() error { return s.listen(ctx, l.orders) })
@@ -166,9 +166,12 @@ const ReadWait, briefly = 20 * time.Second, time.Second
 
 // read moves entries from the group to the loop: its own history first, then
 // what is new. The loop takes none while it has enough; the stream waits.
-func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps chan<- string) error {
+func (s *Subscriber) read(ctx context.Context, l *loop) error {
+	gaps := l.gaps
 	after, last, failing := "0", "", "" // last is the newest event known to be in the loop's hands
+	var strangers since
 	for ctx.Err() == nil {
+		held := l.events.Load()
 		got, err := s.queue.read(ctx, after)
 		if errors.Is(err, errNoGroup) {
 			if err = s.queue.makeGroup(ctx); err == nil {
@@ -197,6 +200,10 @@ func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps
 		}
 		messages := got.messages
 		switch {
+		case after == ">" && strangers.longer(got.pending > held, s.queue.patience):
+			s.cfg.Log.Info().Str("target", s.cfg.Target).Int64("events", got.pending-held).Msg("taking over events that another process has read and not delivered")
+			after = "0" // what was just read is in the history too
+			continue
 		case after != ">" && len(messages) == 0:
 			after, last = ">", got.before
 			continue
@@ -211,7 +218,7 @@ func (s *Subscriber) read(ctx context.Context, out chan<- []redis.XMessage, gaps
 		default:
 			last = messages[len(messages)-1].ID
 		}
-		send(ctx, out, messages)
+		send(ctx, l.entries, messages)
 	}
 	return nil
 }
