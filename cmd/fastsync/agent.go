@@ -190,6 +190,10 @@ func (s *service) lastCheckpoint(ctx context.Context, keys fastsync.Keys) (time.
 				return time.Time{}, nil // of another root
 			}
 			_ = at.UnmarshalText([]byte(text)) // stays zero where there is none
+			if now := time.Now(); at.After(now) {
+				s.log.Warn().Time("checkpoint", at).Time("now", now).Msg("the clock was ahead when the last checkpoint was written; all of the root is published")
+				return time.Unix(0, 0), nil
+			}
 			return at, nil
 		}
 		if ctx.Err() == nil && err.Error() != last {

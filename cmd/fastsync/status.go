@@ -130,7 +130,7 @@ func lag(ctx context.Context, client redis.UniversalClient, keys fastsync.Keys, 
 			continue
 		}
 		unread, err := client.XRangeN(ctx, keys.Events(), "("+g.LastDeliveredID, "+", 10_000).Result()
-		if err != nil {
+		if err != nil && !strings.Contains(err.Error(), "invalid start ID") { // nothing can follow the highest id
 			return 0, 0, fmt.Errorf("count unread events: %w", err)
 		}
 		oldest := ""
