@@ -34,6 +34,25 @@ func TestAPathThatFailsInTwoScopesIsListedByTheWider(t *testing.T) {
 	})
 }
 
+// What was delivered with all below it needs no further try of less, nor an
+// operator for a deletion that a wider one has made.
+func TestAWiderDeliveryHealsWhatFailedInLess(t *testing.T) {
+	x := swept()
+	x.refuse = map[string]string{"d": "permission denied"}
+	inBubble(t, never, x, func(l *loop) {
+		l.entries <- []redis.XMessage{event("1-0", "d")}
+		after(time.Second)
+		x.order(func() { x.refuse = nil })
+		tree := event("2-0", "d")
+		tree.Values["scope"] = "tree"
+		l.entries <- []redis.XMessage{tree}
+		after(time.Second)
+		if got := x.look(); len(got.failed) != 0 || got.state.Failed != 0 || got.state.Health != "ok" {
+			t.Errorf("still listed: %v, health %s", got.failed, got.state.Health)
+		}
+	})
+}
+
 // Memory is bounded also where nothing can be shipped, which is told.
 func TestFailingPathsAreBounded(t *testing.T) {
 	x := swept()

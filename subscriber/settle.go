@@ -2,7 +2,6 @@ package subscriber
 
 import (
 	"context"
-	"maps"
 	"strings"
 	"time"
 
@@ -158,8 +157,11 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	}
 	for _, it := range s.delivered {
 		report(it, s.partly[it])
-		if _, was := l.retry[it.key()]; was {
-			healed = append(healed, it.change.Path)
+		for _, c := range covered(it.key()) {
+			if _, was := l.retry[c]; was {
+				healed = append(healed, it.change.Path)
+				break
+			}
 		}
 	}
 	failed := map[string]failedPath{}
@@ -190,49 +192,13 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	return nil
 }
 
-// listing is what to write into the failed hash, which knows one scope of each
-// path: the widest of those that fail.
-func (l *loop) listing(s sorted, failed map[string]failedPath, healed []string) (map[string]failedPath, []string) {
-	delivered := map[fastsync.Change]bool{}
-	for _, it := range s.delivered {
-		delivered[it.key()] = true
-	}
-	entries := maps.Clone(failed)
-	for p, f := range failed {
-		if other, ok := l.widest(p, delivered); ok && other.Scope.Width() > f.Scope.Width() {
-			entries[p] = other
-		}
-	}
-	var gone []string
-	for _, p := range healed {
-		if _, fails := failed[p]; fails {
-			continue
-		}
-		if other, ok := l.widest(p, delivered); ok {
-			entries[p] = other
-		} else {
-			gone = append(gone, p)
-		}
-	}
-	return entries, gone
-}
-
-// widest is how p fails in its widest scope, but for what was delivered.
-func (l *loop) widest(p string, delivered map[fastsync.Change]bool) (failedPath, bool) {
-	for _, scope := range []fastsync.Scope{fastsync.Tree, fastsync.Listing, fastsync.Entry} {
-		change := fastsync.Change{Path: p, Scope: scope}
-		if f, ok := l.retry[change]; ok && !delivered[change] {
-			return f, true
-		}
-	}
-	return failedPath{}, false
-}
-
 // remember keeps the loop's own picture in step with what record wrote.
 func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 	for _, it := range s.delivered {
-		delete(l.retry, it.key())
-		delete(l.held, it.key())
+		for _, c := range covered(it.key()) {
+			delete(l.retry, c)
+			delete(l.held, c)
+		}
 		l.sweep.settled(it, true)
 		if it.cut {
 			l.times.leave(it.key())
