@@ -53,7 +53,8 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 				return res
 			}
 			r.pool.failed(res)
-			if s.outcome.Cut = true; time.Since(begun) >= long {
+			s.outcome.Cut = true
+			if time.Since(begun) >= long {
 				return res
 			}
 		}

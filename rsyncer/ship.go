@@ -63,11 +63,16 @@ func (r *Rsyncer) shipOthers(ctx context.Context, s *session, g *group, jobs []j
 		return err
 	}
 	for _, j := range big {
-		for _, c := range j.changes {
-			s.outcome.Failed = append(s.outcome.Failed, fastsync.Failure{Change: c, Reason: full.Error()})
-		}
+		s.fail(j, full.Error())
 	}
 	return nil
+}
+
+// fail says of a job's changes why they are not at the target.
+func (s *session) fail(j job, reason string) {
+	for _, c := range j.changes {
+		s.outcome.Failed = append(s.outcome.Failed, fastsync.Failure{Change: c, Reason: reason})
+	}
 }
 
 func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job) error {
@@ -188,29 +193,27 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 		root.Close()
 	}
 	out := &s.outcome
-	brakes, faults := brakedBelow(open), faultsBelow(open)
+	brakes, faults := above(open, true), above(open, false)
 	listed := map[string]bool{}
 	for _, j := range jobs {
 		listed[j.path] = true
 		v, bad := covering(open, j.path)
+		_, braked := brakes[j.path]
+		below, hindered := faults[j.path]
 		switch {
 		case j.before != nil && r.changed(j), k == deletes && r.back(j):
 			out.Again = append(out.Again, j.changes...)
-		case bad && v.held, brakes[j.path]:
+		case bad && v.held, braked:
 			out.Held = append(out.Held, j.changes...)
-		case bad && k != deletes && !r.pull && (r.vanished(j) || belowNoDirectory(v.reason)), bad && r.pull && !v.own:
-			out.Again = append(out.Again, j.changes...) // most likely it has changed meanwhile
+		case bad && r.overtaken(k, j, v):
+			out.Again = append(out.Again, j.changes...)
 		case bad && r.pull && belowNoDirectory(v.reason):
 			out.Shipped += len(j.changes)
 			out.Again = append(out.Again, fastsync.Change{Path: path.Dir(j.path), Scope: fastsync.Entry})
 		case bad:
-			for _, c := range j.changes {
-				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
-			}
-		case s.undeleted && faults[j.path] != "":
-			for _, c := range j.changes {
-				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: "what is gone from it was not deleted: " + faults[j.path]})
-			}
+			s.fail(j, v.reason)
+		case s.undeleted && hindered:
+			s.fail(j, "what is gone from it was not deleted: "+below.reason)
 		case s.undeleted: // for what is amiss with another path of the run
 			out.Again = append(out.Again, j.changes...)
 		case k == deletes:
@@ -243,23 +246,16 @@ func covering(open map[string]verdict, p string) (verdict, bool) {
 	}
 }
 
-// brakedBelow is every directory below which a deletion was held.
-func brakedBelow(open map[string]verdict) map[string]bool {
-	found := map[string]bool{}
+// above is every directory that a deletion was held below, or else that a path
+// could not be shipped below, and one of these verdicts; the path itself is one.
+func above(open map[string]verdict, held bool) map[string]verdict {
+	found := map[string]verdict{}
 	for p, v := range open {
-		for at := p; v.held && !found[at]; at = path.Dir(at) {
-			found[at] = true
-		}
-	}
-	return found
-}
-
-// faultsBelow is every directory below which a path could not be shipped, and why.
-func faultsBelow(open map[string]verdict) map[string]string {
-	found := map[string]string{}
-	for p, v := range open {
-		for at := p; !v.held && found[at] == ""; at = path.Dir(at) {
-			found[at] = v.reason
+		for at := p; v.held == held; at = path.Dir(at) {
+			if _, ok := found[at]; ok {
+				break
+			}
+			found[at] = v
 		}
 	}
 	return found

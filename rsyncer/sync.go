@@ -74,8 +74,11 @@ func (r *Rsyncer) shipAll(ctx context.Context, s *session, all []*group) error {
 // makeRoom deletes what is gone from a source whose files have no room at the
 // target: they may need just that.
 func (r *Rsyncer) makeRoom(ctx context.Context, s *session, to *sorter, left []fastsync.Change) {
-	for err := error(nil); len(left) > 0 && err == nil; {
-		left, err = to.sort(left)
+	for len(left) > 0 { // what ships of it has no room
+		var err error
+		if left, err = to.sort(left); err != nil {
+			break
+		}
 		to.ready()
 	}
 	if err := r.shipAll(ctx, s, to.to[:]); err != nil {

@@ -2,6 +2,7 @@ package rsyncer
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/fastsync/fastsync"
@@ -40,6 +41,14 @@ exec `+need(t, "rsync")+` "$@"`)
 // A target that is full needs the deletions to take anything again: they must
 // not wait for what has no room.
 func TestDeletionsMakeRoom(t *testing.T) {
+	for name, others := range map[string]int{"one look": 0, "looked ahead": maxJobs} {
+		t.Run(name, func(t *testing.T) { deletionsMakeRoom(t, others) })
+	}
+}
+
+// deletionsMakeRoom has so many other files that do not fit, of which the last
+// were looked at while the first were to ship.
+func deletionsMakeRoom(t *testing.T, others int) {
 	cfg := setup(t)
 	cfg.Delete = true
 	write(t, cfg.Target, "large", "x")
@@ -48,7 +57,13 @@ func TestDeletionsMakeRoom(t *testing.T) {
 [ -e `+made+` ] || { cat >/dev/null; echo 'rsync: [receiver] mkstemp "/t/.keep.AbCdEf" failed: No space left on device (28)' >&2; exit 11; }
 exec `+need(t, "rsync")+` "$@"`)
 	r := open(t, cfg)
-	changes := entry("keep", "large")
+	changes := entry("keep")
+	for i := range others {
+		name := fmt.Sprint("other", i)
+		write(t, cfg.Source, name, "x")
+		changes = append(changes, entry(name)...)
+	}
+	changes = append(changes, entry("large")...)
 	if _, err := r.Sync(context.Background(), fastsync.Live, changes); fastsync.ClassOf(err) != fastsync.Full {
 		t.Fatalf("a target without room: %v", err)
 	}

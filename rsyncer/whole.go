@@ -1,8 +1,8 @@
 package rsyncer
 
 import (
-	"errors"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/fastsync/fastsync/internal/lease"
@@ -46,18 +46,21 @@ func (r *Rsyncer) changed(j job) bool {
 	return err != nil || now.Mode&syscall.S_IFMT != syscall.S_IFREG || markFrom(&now) != *j.before
 }
 
-// vanished tells whether a path that could not be shipped is not there any more,
-// or the directory that it was in: that is no fault of it, and the next look says
-// what is to be done.
-func (r *Rsyncer) vanished(j job) bool {
-	var now syscall.Stat_t
-	err := syscall.Lstat(r.source+j.path, &now)
-	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR)
+// overtaken tells whether a path could not be shipped since it changed meanwhile,
+// which is no fault of it: it, or the directory that it was in, is not there any
+// more. The next look says what is to be done. Of a source that is far away only
+// rsync's messages tell, and it has none on a path that only changed.
+func (r *Rsyncer) overtaken(k kind, j job, v verdict) bool {
+	if r.pull {
+		return !v.own
+	}
+	_, err := os.Lstat(r.source + j.path)
+	return k != deletes && (missing(err) || belowNoDirectory(v.reason))
 }
 
 // back tells whether what was to be deleted is there again: then rsync may have
 // left all below it, which a new directory does not have.
 func (r *Rsyncer) back(j job) bool {
-	var now syscall.Stat_t
-	return !r.pull && syscall.Lstat(r.source+j.path, &now) == nil
+	_, err := os.Lstat(r.source + j.path)
+	return !r.pull && err == nil
 }

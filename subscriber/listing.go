@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"iter"
 	"maps"
 
 	"github.com/fastsync/fastsync"
@@ -11,7 +12,7 @@ import (
 func (l *loop) listing(s sorted, failed map[string]failedPath, healed []string) (map[string]failedPath, []string) {
 	delivered := map[fastsync.Change]bool{}
 	for _, it := range s.delivered {
-		for _, c := range covered(it.key()) {
+		for c := range covered(it.key()) {
 			delivered[c] = true
 		}
 	}
@@ -35,20 +36,20 @@ func (l *loop) listing(s sorted, failed map[string]failedPath, healed []string) 
 	return entries, gone
 }
 
-// covered are a change and those of its path that look at less.
-func covered(c fastsync.Change) (all []fastsync.Change) {
-	for _, scope := range []fastsync.Scope{fastsync.Tree, fastsync.Listing, fastsync.Entry} {
-		if scope.Width() <= c.Scope.Width() {
-			all = append(all, fastsync.Change{Path: c.Path, Scope: scope})
+// covered are a change and those of its path that look at less, the widest first.
+func covered(c fastsync.Change) iter.Seq[fastsync.Change] {
+	return func(yield func(fastsync.Change) bool) {
+		for _, scope := range [...]fastsync.Scope{fastsync.Tree, fastsync.Listing, fastsync.Entry} {
+			if scope.Width() <= c.Scope.Width() && !yield(fastsync.Change{Path: c.Path, Scope: scope}) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 // widest is how p fails in its widest scope, but for what was delivered.
 func (l *loop) widest(p string, delivered map[fastsync.Change]bool) (failedPath, bool) {
-	for _, scope := range []fastsync.Scope{fastsync.Tree, fastsync.Listing, fastsync.Entry} {
-		change := fastsync.Change{Path: p, Scope: scope}
+	for change := range covered(fastsync.Change{Path: p, Scope: fastsync.Tree}) {
 		if f, ok := l.retry[change]; ok && !delivered[change] {
 			return f, true
 		}

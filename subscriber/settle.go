@@ -157,7 +157,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 	}
 	for _, it := range s.delivered {
 		report(it, s.partly[it])
-		for _, c := range covered(it.key()) {
+		for c := range covered(it.key()) {
 			if _, was := l.retry[c]; was {
 				healed = append(healed, it.change.Path)
 				break
@@ -195,7 +195,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 // remember keeps the loop's own picture in step with what record wrote.
 func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 	for _, it := range s.delivered {
-		for _, c := range covered(it.key()) {
+		for c := range covered(it.key()) {
 			delete(l.retry, c)
 			delete(l.held, c)
 		}
