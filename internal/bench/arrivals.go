@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // arrivals tells when expected files are whole below a folder. rsync renames
@@ -101,11 +103,10 @@ func (a *arrivals) last(names []string) time.Time {
 }
 
 var (
-	errLate  = errors.New("not in time")
 	errEnded = errors.New("ended by itself")
 )
 
-// wait returns once all that is expected has come; errLate after patience,
+// wait returns once all that is expected has come; lab.ErrLate after patience,
 // errEnded when the tool has ended.
 func (a *arrivals) wait(ctx context.Context, patience time.Duration, ended <-chan struct{}) error {
 	late := time.NewTimer(patience)
@@ -120,7 +121,7 @@ func (a *arrivals) wait(ctx context.Context, patience time.Duration, ended <-cha
 		select {
 		case <-a.settled:
 		case <-late.C:
-			return errLate
+			return lab.ErrLate
 		case <-ended:
 			return errEnded
 		case <-ctx.Done():

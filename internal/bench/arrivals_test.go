@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // deliver does what rsync does: a temporary file that gets its name when whole.
@@ -31,12 +33,12 @@ func TestArrivalsAreToldOfWholeFilesOnly(t *testing.T) {
 	a.expect("x", "late")
 	deliver(t, root, "x", 3) // a part of it
 	deliver(t, root, "unexpected", 5)
-	if err := a.wait(t.Context(), 50*time.Millisecond, nil); !errors.Is(err, errLate) {
+	if err := a.wait(t.Context(), 50*time.Millisecond, nil); !errors.Is(err, lab.ErrLate) {
 		t.Fatalf("a part counted as whole: %v", err)
 	}
 	before := time.Now()
 	deliver(t, root, "x", 5)
-	if err := a.wait(t.Context(), 200*time.Millisecond, nil); !errors.Is(err, errLate) {
+	if err := a.wait(t.Context(), 200*time.Millisecond, nil); !errors.Is(err, lab.ErrLate) {
 		t.Fatal(err)
 	}
 	if at := a.when("x"); at.Before(before) || time.Since(at) > time.Second {

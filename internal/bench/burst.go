@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // crowd is a burst: files in new directories, written by one writer as fast as it
@@ -114,10 +116,10 @@ func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64
 	if err := c.ready(ctx, r.rest); err != nil {
 		return 0, c.finish(err)
 	}
-	used, most, still := cpuByKind(c.leader), sample(c.leader, 200*time.Millisecond), watchStill()
+	used, most, still := lab.CPUByKind(c.Leader), sample(c.Leader, 200*time.Millisecond), watchStill()
 	took, late, err := c.crowd(ctx, b)
 	stood, seen := still()
-	memory, cpu := most(), total(cpuByKind(c.leader))-total(used)
+	memory, cpu := most(), total(lab.CPUByKind(c.Leader))-total(used)
 	if err != nil {
 		return 0, c.finish(err)
 	}
@@ -126,7 +128,7 @@ func (w *world) burst(ctx context.Context, one tool, b crowd, t *table) (float64
 		t.note("%s: %d files did not come in time", one.name, late)
 		ratio = math.Inf(1)
 	}
-	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), number(base.floor()), megabytes(memory.all.pss), seconds(cpu), stillness(stood, seen))
+	t.add(one.name, seconds(base.write), seconds(base.rsync), seconds(took), number(ratio), number(base.floor()), megabytes(memory.all.PSS), seconds(cpu), stillness(stood, seen))
 	return ratio, c.finish(nil)
 }
 
@@ -149,7 +151,7 @@ func (c *contest) crowd(ctx context.Context, b crowd) (took time.Duration, late 
 	if err := b.write(c.source); err != nil {
 		return 0, 0, err
 	}
-	if err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); errors.Is(err, errLate) {
+	if err := c.seen.wait(ctx, c.w.sizes.patience, c.Ended); errors.Is(err, lab.ErrLate) {
 		return time.Since(begun), len(c.seen.forget()), nil
 	} else if err != nil {
 		return 0, 0, err

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // perDir is how many files each directory of the swept tree has.
@@ -123,7 +125,7 @@ func (w *world) comeBack(ctx context.Context, one tool, s *synced, round int) (w
 	}
 	err = c.swept(ctx)
 	if err == nil {
-		err = pause(ctx, 10*time.Second) // until a checkpoint is written that is later than the trees
+		err = lab.Pause(ctx, 10*time.Second) // until a checkpoint is written that is later than the trees
 	}
 	c.end()
 	if err != nil {
@@ -147,7 +149,7 @@ func (w *world) comeBack(ctx context.Context, one tool, s *synced, round int) (w
 		return line{}, 0, err
 	}
 	// 20 files, after the walk: a poll disturbs nothing that is measured.
-	err = until(ctx, w.sizes.patience, 5*time.Millisecond, func() bool { return haveSize(s.target, names, int64(size)) })
+	err = lab.Until(ctx, w.sizes.patience, 5*time.Millisecond, func() bool { return haveSize(s.target, names, int64(size)) })
 	return l, time.Since(begun), err
 }
 

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // contest is a tool at work on a source and a target.
 type contest struct {
-	*group
+	*lab.Group
 	w              *world
 	tool           tool
 	source, target string
@@ -54,12 +56,12 @@ func (w *world) startJob(t tool, p places, j job) (*contest, error) {
 	cmd := t.command(j)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), w.env...)
-	g, err := startGroup(cmd)
+	g, err := lab.Start(cmd)
 	if err != nil {
 		log.Close()
 		return nil, err
 	}
-	return &contest{group: g, w: w, tool: t, source: p.source, target: p.target, own: p.own, log: log}, nil
+	return &contest{Group: g, w: w, tool: t, source: p.source, target: p.target, own: p.own, log: log}, nil
 }
 
 // look waits for files of a size below the target from now on.
@@ -78,7 +80,7 @@ func (c *contest) unlook() {
 
 func (c *contest) end() {
 	c.unlook()
-	c.group.end()
+	c.End()
 	if c.w.verbose {
 		fmt.Fprintf(os.Stderr, "%s\n", c.said())
 	}
@@ -125,12 +127,12 @@ func (c *contest) ready(ctx context.Context, rest time.Duration) error {
 		if _, err := c.write(fmt.Sprintf("ready-%d", n), []byte{1}); err != nil {
 			return err
 		}
-		err := c.seen.wait(ctx, 2*c.tool.delay+2*time.Second, c.ended)
+		err := c.seen.wait(ctx, 2*c.tool.delay+2*time.Second, c.Ended)
 		c.seen.forget()
 		if err == nil {
-			return pause(ctx, rest)
+			return lab.Pause(ctx, rest)
 		}
-		if !errors.Is(err, errLate) || time.Since(begun) > c.w.sizes.patience {
+		if !errors.Is(err, lab.ErrLate) || time.Since(begun) > c.w.sizes.patience {
 			return fmt.Errorf("ships nothing: %w", err)
 		}
 	}
@@ -162,7 +164,7 @@ func (c *contest) lines(message string) []line {
 // await returns the n-th line with a message.
 func (c *contest) await(ctx context.Context, message string, n int) (line, error) {
 	var found []line
-	err := until(ctx, c.w.sizes.patience, 100*time.Millisecond, func() bool {
+	err := lab.Until(ctx, c.w.sizes.patience, 100*time.Millisecond, func() bool {
 		found = c.lines(message)
 		return len(found) >= n || c.over()
 	})
@@ -209,7 +211,7 @@ func (c *contest) noteUnwatched(ctx context.Context, t *table, where ...string) 
 
 func (c *contest) over() bool {
 	select {
-	case <-c.ended:
+	case <-c.Ended:
 		return true
 	default:
 		return false

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	notify "github.com/fsnotify/fsnotify"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // helperFlag makes this program one of the bare things that fastsync is
@@ -59,7 +61,7 @@ func bareWalk(root string, each func(path string, d fs.DirEntry) error) error {
 // process; and its memory after that.
 type bare struct {
 	own, all time.Duration
-	memory
+	lab.Memory
 }
 
 // helper runs this program as a helper.
@@ -79,18 +81,18 @@ func (w *world) helper(ctx context.Context, what, root string) (bare, error) {
 	}
 	cmd.Stderr = os.Stderr
 	begun := time.Now()
-	g, err := startGroup(cmd)
+	g, err := lab.Start(cmd)
 	if err != nil {
 		return bare{}, err
 	}
-	defer g.end()
+	defer g.End()
 	defer stdin.Close()
 	text, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		return bare{}, fmt.Errorf("bare %s of %s: %w", what, root, err)
 	}
 	b := bare{all: time.Since(begun)}
-	b.memory, _ = memoryOf(g.leader)
+	b.Memory, _ = lab.MemoryOf(g.Leader)
 	b.own, err = time.ParseDuration(strings.TrimSpace(text))
 	return b, err
 }

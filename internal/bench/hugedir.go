@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // hugeDir changes some files of one very large directory.
@@ -64,7 +66,7 @@ func (w *world) hugeDir(ctx context.Context, one tool, p places, changed *int, t
 	}
 	var ratios []float64
 	for round := range w.sizes.rounds {
-		if err := pause(ctx, r.rest+time.Second); err != nil {
+		if err := lab.Pause(ctx, r.rest+time.Second); err != nil {
 			return err
 		}
 		wrote, took, err := c.change(ctx, w.some(changed))
@@ -103,7 +105,7 @@ func (c *contest) change(ctx context.Context, names []string) (wrote, took time.
 		return 0, 0, err
 	}
 	closed := time.Now()
-	if err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); err != nil {
+	if err := c.seen.wait(ctx, c.w.sizes.patience, c.Ended); err != nil {
 		return 0, 0, fmt.Errorf("%d of %d files: %w", len(c.seen.forget()), len(names), err)
 	}
 	return closed.Sub(begun), max(0, c.seen.last(names).Sub(closed)), nil

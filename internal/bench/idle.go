@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
@@ -69,15 +71,15 @@ func (w *world) idle(ctx context.Context, one tool, p places, targets []string, 
 	if err := c.noteUnwatched(ctx, t, "--state-dir", c.own); err != nil {
 		return err
 	}
-	if err := pause(ctx, 5*time.Second); err != nil { // times of directories, the last logins
+	if err := lab.Pause(ctx, 5*time.Second); err != nil { // times of directories, the last logins
 		return err
 	}
-	before, begun := cpuByKind(c.leader), time.Now()
-	if err := pause(ctx, w.sizes.idle); err != nil {
+	before, begun := lab.CPUByKind(c.Leader), time.Now()
+	if err := lab.Pause(ctx, w.sizes.idle); err != nil {
 		return err
 	}
 	took := time.Since(begun)
-	after := cpuByKind(c.leader)
+	after := lab.CPUByKind(c.Leader)
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / took.Seconds() }
 	for _, kind := range sortedKeys(after) {
 		used := after[kind] - before[kind]

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 var besideHead = []string{"tool", "files", "p50", "p95", "p99", "max", "× at rest"}
@@ -76,7 +78,7 @@ func (c *contest) firstCopy(ctx context.Context, t *table, f forest, bare time.D
 		done = time.Now()
 		return false
 	}
-	err := until(ctx, c.w.sizes.patience, 10*time.Millisecond, func() bool { return there(filepath.Dir(f.dir(0))) || c.over() })
+	err := lab.Until(ctx, c.w.sizes.patience, 10*time.Millisecond, func() bool { return there(filepath.Dir(f.dir(0))) || c.over() })
 	if err != nil {
 		return fmt.Errorf("wait for the copy to begin: %w", err)
 	}
@@ -85,14 +87,14 @@ func (c *contest) firstCopy(ctx context.Context, t *table, f forest, bare time.D
 	if err != nil {
 		return err
 	}
-	if err := until(ctx, c.w.sizes.patience, 100*time.Millisecond, func() bool { return !copying() || c.over() }); err != nil {
+	if err := lab.Until(ctx, c.w.sizes.patience, 100*time.Millisecond, func() bool { return !copying() || c.over() }); err != nil {
 		return fmt.Errorf("wait for the end of the copy: %w", err)
 	}
 	took := done.Sub(begun)
 	if _, err := c.await(ctx, "sweep ended", 1); err != nil { // which looks once more at all that was copied
 		return err
 	}
-	if err := pause(ctx, c.w.direct().rest); err != nil {
+	if err := lab.Pause(ctx, c.w.direct().rest); err != nil {
 		return err
 	}
 	rest, err := c.feed(ctx, max(4, c.w.sizes.files/2), "rest")
@@ -158,7 +160,7 @@ func (c *contest) besideVideos(ctx context.Context, t *table) error {
 				return
 			}
 			onItsWay.Store(true)
-			fault = until(ctx, c.w.sizes.patience, 10*time.Millisecond, func() bool {
+			fault = lab.Until(ctx, c.w.sizes.patience, 10*time.Millisecond, func() bool {
 				info, err := os.Lstat(filepath.Join(target, name))
 				return err == nil && info.Size() == c.w.sizes.video
 			})
@@ -176,7 +178,7 @@ func (c *contest) besideVideos(ctx context.Context, t *table) error {
 		some, err = c.feedWhile(ctx, mostBeside, fmt.Sprintf("busy%d", n), onItsWay.Load)
 		busy.and(some)
 		if len(some.all) == 0 {
-			err = errors.Join(err, pause(ctx, 10*time.Millisecond))
+			err = errors.Join(err, lab.Pause(ctx, 10*time.Millisecond))
 		}
 	}
 	shipping.Wait()

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	vocabulary "github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // memoryBurst looks at fastsync's memory while a large burst goes through it.
@@ -36,7 +37,7 @@ func memoryBurst(ctx context.Context, w *world) ([]table, error) {
 			err = c.memoryOfBurst(ctx, b, &fresh)
 		}
 		if err == nil {
-			err = pause(ctx, 2*r.rest)
+			err = lab.Pause(ctx, 2*r.rest)
 		}
 		if b := b; err == nil {
 			b.size++ // by which their arrival is seen
@@ -54,7 +55,7 @@ func (c *contest) memoryOfBurst(ctx context.Context, b crowd, t *table) error {
 	if err != nil {
 		return err
 	}
-	most := sample(c.leader, 100*time.Millisecond)
+	most := sample(c.Leader, 100*time.Millisecond)
 	took, late, err := c.crowd(ctx, b)
 	found := most()
 	if err != nil {
@@ -66,7 +67,7 @@ func (c *contest) memoryOfBurst(ctx context.Context, b crowd, t *table) error {
 	}
 	t.memory(c.tool.name, found)
 	t.note("%s: all there after %s s, %d files late, %d events", c.tool.name, seconds(took), late, after-before)
-	t.goal(c.tool.name+", all processes, PSS", 80, float64(found.all.pss)/1e6, "MB")
+	t.goal(c.tool.name+", all processes, PSS", 80, float64(found.all.PSS)/1e6, "MB")
 	return nil
 }
 
@@ -85,8 +86,8 @@ func (c *contest) events(ctx context.Context) (int64, error) {
 
 func (t *table) memory(name string, p peak) {
 	for _, kind := range sortedKeys(p.kinds) {
-		t.add(name, kind, megabytes(p.kinds[kind].rss), megabytes(p.kinds[kind].pss))
+		t.add(name, kind, megabytes(p.kinds[kind].RSS), megabytes(p.kinds[kind].PSS))
 	}
-	t.add(name, "without redis-server", megabytes(p.noRedis.rss), megabytes(p.noRedis.pss))
-	t.add(name, "all", megabytes(p.all.rss), megabytes(p.all.pss))
+	t.add(name, "without redis-server", megabytes(p.noRedis.RSS), megabytes(p.noRedis.PSS))
+	t.add(name, "all", megabytes(p.all.RSS), megabytes(p.all.PSS))
 }

@@ -1,11 +1,15 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
+)
 
 // peak is the most that was seen. The four maxima may be of different moments.
 type peak struct {
-	all, noRedis memory
-	kinds        map[string]memory // when the sum of PSS was highest
+	all, noRedis lab.Memory
+	kinds        map[string]lab.Memory // when the sum of PSS was highest
 }
 
 // sample looks every so often at the memory of root and what belongs to it;
@@ -13,11 +17,11 @@ type peak struct {
 func sample(root int, every time.Duration) func() peak {
 	stop, result := make(chan struct{}), make(chan peak)
 	go func() {
-		p := peak{kinds: map[string]memory{}}
+		p := peak{kinds: map[string]lab.Memory{}}
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			p.take(memoryByKind(root))
+			p.take(lab.MemoryByKind(root))
 			select {
 			case <-tick.C:
 			case <-stop:
@@ -29,15 +33,15 @@ func sample(root int, every time.Duration) func() peak {
 	return func() peak { close(stop); return <-result }
 }
 
-func (p *peak) take(kinds map[string]memory) {
-	var all memory
+func (p *peak) take(kinds map[string]lab.Memory) {
+	var all lab.Memory
 	for _, m := range kinds {
-		all.add(m)
+		all.Add(m)
 	}
 	redis := kinds["redis-server"]
-	if all.pss >= p.all.pss {
+	if all.PSS >= p.all.PSS {
 		p.kinds = kinds
 	}
-	p.all.rss, p.all.pss = max(p.all.rss, all.rss), max(p.all.pss, all.pss)
-	p.noRedis.rss, p.noRedis.pss = max(p.noRedis.rss, all.rss-redis.rss), max(p.noRedis.pss, all.pss-redis.pss)
+	p.all.RSS, p.all.PSS = max(p.all.RSS, all.RSS), max(p.all.PSS, all.PSS)
+	p.noRedis.RSS, p.noRedis.PSS = max(p.noRedis.RSS, all.RSS-redis.RSS), max(p.noRedis.PSS, all.PSS-redis.PSS)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 const singleSize = 50_000
@@ -145,7 +147,7 @@ func (w *world) single(ctx context.Context, t tool, r route) (latencies, error) 
 	}
 	listen := ""
 	if t.name == published {
-		port, err := freePort()
+		port, err := lab.FreePort()
 		if err != nil {
 			return latencies{}, err
 		}
@@ -187,7 +189,7 @@ func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn fu
 	still := watchStill()
 	defer func() { l.stood(still()) }()
 	for i := range n {
-		if err := pause(ctx, 150*time.Millisecond+time.Duration(rand.Int64N(int64(450*time.Millisecond)))); err != nil {
+		if err := lab.Pause(ctx, 150*time.Millisecond+time.Duration(rand.Int64N(int64(450*time.Millisecond)))); err != nil {
 			return l, err
 		}
 		if !goesOn() {
@@ -198,9 +200,9 @@ func (c *contest) feedWhile(ctx context.Context, n int, prefix string, goesOn fu
 		if err != nil {
 			return l, err
 		}
-		switch err := c.seen.wait(ctx, c.w.sizes.patience, c.ended); {
+		switch err := c.seen.wait(ctx, c.w.sizes.patience, c.Ended); {
 		case err == nil && !goesOn():
-		case errors.Is(err, errLate):
+		case errors.Is(err, lab.ErrLate):
 			l.late += len(c.seen.forget())
 			l.took(closed, c.w.sizes.patience)
 		case err != nil:
@@ -218,7 +220,7 @@ func (c *contest) publishTo(ctx context.Context, address string) (hangUp func(),
 		Addr: address, PoolSize: 1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	hangUp = func() { _ = client.Close() }
-	err = until(ctx, 20*time.Second, 50*time.Millisecond, func() bool { return client.Ping(ctx).Err() == nil || c.over() })
+	err = lab.Until(ctx, 20*time.Second, 50*time.Millisecond, func() bool { return client.Ping(ctx).Err() == nil || c.over() })
 	if err != nil || c.over() {
 		hangUp()
 		return nil, fmt.Errorf("reach its redis-server: %w", errors.Join(err, errEnded))

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // start looks at how soon an agent watches a large tree, and at its memory then.
@@ -38,21 +40,21 @@ func start(ctx context.Context, w *world) ([]table, error) {
 		bareTook = math.NaN()
 		t.note("the bare watch could not be measured")
 	} else {
-		t.add("bare walk + fsnotify", seconds(b.all), "1", "-", megabytes(b.rss), megabytes(b.pss))
+		t.add("bare walk + fsnotify", seconds(b.all), "1", "-", megabytes(b.RSS), megabytes(b.PSS))
 	}
 	for _, one := range tools {
 		a, err := w.agent(ctx, one, p, &t)
 		if err != nil {
 			return []table{t}, err
 		}
-		t.add(one.name, seconds(a.watching), number(a.watching.Seconds()/bareTook), seconds(a.caughtUp), megabytes(a.rss), megabytes(a.pss))
+		t.add(one.name, seconds(a.watching), number(a.watching.Seconds()/bareTook), seconds(a.caughtUp), megabytes(a.RSS), megabytes(a.PSS))
 		if one.name == fanotify {
 			t.goal(one.name+", watching", 50, ms(a.watching), "ms")
-			t.goal(one.name+", RSS", 20, float64(a.rss)/1e6, "MB")
+			t.goal(one.name+", RSS", 20, float64(a.RSS)/1e6, "MB")
 			continue
 		}
 		t.goal(one.name+", watching", 1.3, a.watching.Seconds()/bareTook, "× bare")
-		t.goal(one.name+", RSS", 35, float64(a.rss)/1e6, "MB")
+		t.goal(one.name+", RSS", 35, float64(a.RSS)/1e6, "MB")
 	}
 	return []table{t}, fault
 }
@@ -74,7 +76,7 @@ func (w *world) bareWatches(ctx context.Context, root string) (bare, error) {
 // agent is what one was seen to do.
 type agent struct {
 	watching, caughtUp time.Duration
-	memory
+	lab.Memory
 }
 
 func (w *world) agent(ctx context.Context, one tool, p places, t *table) (agent, error) {
@@ -101,9 +103,9 @@ func (w *world) agent(ctx context.Context, one tool, p places, t *table) (agent,
 		}
 		*since = max(time.Millisecond, l.At.Sub(begun)) // the log has milliseconds
 	}
-	if err := pause(ctx, 3*time.Second); err != nil {
+	if err := lab.Pause(ctx, 3*time.Second); err != nil {
 		return a, err
 	}
-	a.memory, _ = memoryOf(c.leader)
+	a.Memory, _ = lab.MemoryOf(c.Leader)
 	return a, c.noteUnwatched(ctx, t, "--redis", url)
 }

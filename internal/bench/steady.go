@@ -7,6 +7,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 const steadySize = 20_000
@@ -119,7 +121,7 @@ func (c *contest) load(ctx context.Context, rate int, during time.Duration) (l l
 	for i := range cap(closed) {
 		due := begun.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		if left := time.Until(due); left > 0 {
-			if err := pause(ctx, left); err != nil {
+			if err := lab.Pause(ctx, left); err != nil {
 				return l, 0, err
 			}
 		}
@@ -133,7 +135,7 @@ func (c *contest) load(ctx context.Context, rate int, during time.Duration) (l l
 		closed = append(closed, at)
 	}
 	wrote = float64(len(closed)) / math.Max(time.Since(begun).Seconds(), 1e-9)
-	if err := c.seen.wait(ctx, min(c.w.sizes.patience, 30*time.Second), c.ended); err != nil && !errors.Is(err, errLate) {
+	if err := c.seen.wait(ctx, min(c.w.sizes.patience, 30*time.Second), c.Ended); err != nil && !errors.Is(err, lab.ErrLate) {
 		return l, 0, err
 	}
 	gaveUp := time.Now()

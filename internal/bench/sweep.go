@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // sweep compares a sweep with what rsync takes for the same, and looks at what
@@ -71,7 +73,7 @@ func (w *world) sweep(ctx context.Context, one tool, s *synced, round int, t, li
 	if err := c.swept(ctx); err != nil {
 		return err
 	}
-	if err := pause(ctx, 3*time.Second); err != nil {
+	if err := lab.Pause(ctx, 3*time.Second); err != nil {
 		return err
 	}
 	// Both with fastsync there and idle, one right after the other.

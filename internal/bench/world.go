@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // world is a folder with everything in it, and the servers by which targets are
@@ -16,10 +18,9 @@ import (
 type world struct {
 	options
 	dir     string
-	key     string // ssh with its options, less the port
-	port    int    // of the sshd
-	daemon  int    // port of the rsync daemon, 0 before it is needed
-	far     int    // port of the delay proxy, 0 before it is needed
+	sshd    *lab.SSHD
+	daemon  *lab.Daemon // nil before it is needed
+	far     int         // port of the delay proxy, 0 before it is needed
 	env     []string
 	cleanup []func() // in the order of making
 	keep    bool     // folders stay until the end: ext4 is slow for minutes where many files were deleted
@@ -34,7 +35,7 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 	w := &world{options: o, dir: dir}
 	if err := w.startSSH(ctx); err != nil {
 		w.close()
-		return nil, fmt.Errorf("start an sshd: %w; install openssh-server", err)
+		return nil, err
 	}
 	return w, nil
 }
@@ -72,10 +73,10 @@ type route struct {
 func (r route) to(folder string) string { return r.host + folder[len(r.base):] }
 
 // direct is over ssh on loopback.
-func (w *world) direct() route { return w.overSSH(w.port) }
+func (w *world) direct() route { return w.overSSH(w.sshd.Port) }
 
 func (w *world) overSSH(port int) route {
-	return route{rsh: fmt.Sprintf("%s -p %d", w.key, port), host: "127.0.0.1:", rest: 2 * time.Second}
+	return route{rsh: w.sshd.Rsh(port), host: "127.0.0.1:", rest: 2 * time.Second}
 }
 
 // oneWay is half the round trip of what is far away.
@@ -84,11 +85,11 @@ const oneWay = 20 * time.Millisecond
 // distant is the same with a round trip of 40 ms.
 func (w *world) distant() (route, error) {
 	if w.far == 0 {
-		p, err := newProxy(net.JoinHostPort("127.0.0.1", strconv.Itoa(w.port)), oneWay)
+		p, err := lab.NewProxy(net.JoinHostPort("127.0.0.1", strconv.Itoa(w.sshd.Port)), oneWay)
 		if err != nil {
 			return route{}, err
 		}
-		w.far, w.cleanup = p.port(), append(w.cleanup, p.close)
+		w.far, w.cleanup = p.Port(), append(w.cleanup, p.Close)
 	}
 	r := w.overSSH(w.far)
 	r.rest = 4 * time.Second
@@ -99,7 +100,7 @@ func (w *world) module(ctx context.Context) (route, error) {
 	if err := w.startDaemon(ctx); err != nil {
 		return route{}, err
 	}
-	return route{host: fmt.Sprintf("rsync://127.0.0.1:%d/bench", w.daemon), base: w.dir, rest: 2 * time.Second}, nil
+	return route{host: fmt.Sprintf("rsync://127.0.0.1:%d/bench", w.daemon.Port), base: w.dir, rest: 2 * time.Second}, nil
 }
 
 func local() route { return route{rest: 2 * time.Second} }
@@ -115,34 +116,4 @@ func (w *world) rsync(ctx context.Context, r route, args ...string) (time.Durati
 		return 0, fmt.Errorf("bare rsync: %w: %s", err, out)
 	}
 	return time.Since(begun), nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
-}
-
-// until looks every so often until done says so; errLate after patience.
-func until(ctx context.Context, patience, every time.Duration, done func() bool) error {
-	for end := time.Now().Add(patience); !done(); {
-		if time.Now().After(end) {
-			return errLate
-		}
-		if err := pause(ctx, every); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

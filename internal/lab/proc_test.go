@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"os"
@@ -19,7 +19,7 @@ Shared_Clean:       4428 kB
 SwapPss:               0 kB
 `
 	m, ok := parseRollup([]byte(text))
-	if !ok || m.rss != 5164<<10 || m.pss != 1385<<10 {
+	if !ok || m.RSS != 5164<<10 || m.PSS != 1385<<10 {
 		t.Errorf("got %+v, %v", m, ok)
 	}
 	for _, bad := range []string{"", "Rss: 1 kB\n", "Rss: x kB\nPss: 1 kB\n"} {
@@ -31,7 +31,7 @@ SwapPss:               0 kB
 
 func TestParseStatTakesAnyName(t *testing.T) {
 	p, ok := parseStat("42 (a (b) c) S 7 42 40 0 -1 4194560 1 2 3 4 11 12 250 50 20 0 1 0 100 1000 250 18446744073709551615")
-	if !ok || p.pid != 42 || p.kind != "a (b) c" || p.parent != 7 || p.session != 40 || p.ended != 3*time.Second {
+	if !ok || p.PID != 42 || p.Kind != "a (b) c" || p.Parent != 7 || p.Session != 40 || p.Ended != 3*time.Second {
 		t.Errorf("got %+v, %v", p, ok)
 	}
 	for _, bad := range []string{"", "42 (a", "42 (a) S 7"} {
@@ -42,49 +42,40 @@ func TestParseStatTakesAnyName(t *testing.T) {
 }
 
 func TestOwnMemoryAndCPUAreSeen(t *testing.T) {
-	if m := memoryByKind(os.Getpid()); len(m) == 0 {
+	if m := MemoryByKind(os.Getpid()); len(m) == 0 {
 		t.Error("no memory of this process")
 	}
-	before := cpuOf(os.Getpid())
+	before := CPUOf(os.Getpid())
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
 	}
-	if used := cpuOf(os.Getpid()) - before; used < 20*time.Millisecond {
+	if used := CPUOf(os.Getpid()) - before; used < 20*time.Millisecond {
 		t.Errorf("50 ms of work count as %s", used)
 	}
 }
 
 func TestOneMemoryCountsOnce(t *testing.T) {
 	// Between vfork and exec a child has that of its parent: as two threads have one.
-	if !sameMemory(os.Getpid(), unix.Gettid()) {
+	if !SameMemory(os.Getpid(), unix.Gettid()) {
 		t.Error("a thread of this process counts by itself")
 	}
-	if sameMemory(os.Getpid(), os.Getppid()) {
+	if SameMemory(os.Getpid(), os.Getppid()) {
 		t.Error("the parent of this process does not count")
 	}
 }
 
 func TestGroupEndsWhatOutlivedItsParent(t *testing.T) {
 	// The inner shell makes sleep an orphan, which keeps only the session.
-	g, err := startGroup(exec.Command("sh", "-c", `sh -c 'sleep 300 & exit' ; sleep 300`))
+	g, err := Start(exec.Command("sh", "-c", `sh -c 'sleep 300 & exit' ; sleep 300`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); len(processes(g.leader)) < 3; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); len(Processes(g.Leader)) < 3; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("found only %+v", processes(g.leader))
+			t.Fatalf("found only %+v", Processes(g.Leader))
 		}
 	}
-	g.end()
-	if left := processes(g.leader); len(left) > 0 {
+	g.End()
+	if left := Processes(g.Leader); len(left) > 0 {
 		t.Errorf("left: %+v", left)
-	}
-}
-
-func TestPeakKeepsTheKindsOfTheHighestMoment(t *testing.T) {
-	p := peak{}
-	p.take(map[string]memory{"fastsync": {50, 40}, "redis-server": {20, 10}})
-	p.take(map[string]memory{"fastsync": {70, 30}, "redis-server": {5, 5}})
-	if p.all != (memory{75, 50}) || p.noRedis != (memory{70, 40}) || p.kinds["fastsync"].pss != 40 {
-		t.Errorf("got %+v", p)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 // behind serves connections by handle behind a proxy with a delay each way, and
 // returns the proxy and a connection through it.
-func behind(t *testing.T, delay time.Duration, handle func(net.Conn)) (*proxy, *net.TCPConn) {
+func behind(t *testing.T, delay time.Duration, handle func(net.Conn)) (*Proxy, *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,12 +30,12 @@ func behind(t *testing.T, delay time.Duration, handle func(net.Conn)) (*proxy, *
 		defer c.Close()
 		handle(c)
 	}()
-	p, err := newProxy(l.Addr().String(), delay)
+	p, err := NewProxy(l.Addr().String(), delay)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.close(); l.Close(); <-served })
-	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port())))
+	t.Cleanup(func() { p.Close(); l.Close(); <-served })
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,16 +157,16 @@ func TestProxyTellsThatTheFarSideIsGone(t *testing.T) {
 }
 
 func TestProxyClosesWithConnectionsOpen(t *testing.T) {
-	p, err := newProxy("127.0.0.1:1", time.Hour) // never gets as far as to connect
+	p, err := NewProxy("127.0.0.1:1", time.Hour) // never gets as far as to connect
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port())))
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	p.close()
+	p.Close()
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("still open")
 	}

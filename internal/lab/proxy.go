@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"encoding/binary"
@@ -12,34 +12,87 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxy makes a TCP service as far away as a delay says. Bandwidth is
-// unlimited, nothing is lost or reordered; to connect takes a round trip.
-type proxy struct {
+// Proxy stands before a TCP service and does to what passes what networks do:
+// it is late, stops, or breaks connections off. Bandwidth is unlimited, nothing
+// is lost or reordered; to connect takes a round trip.
+type Proxy struct {
 	to       string
-	delay    time.Duration // each way
 	listener net.Listener
 	running  sync.WaitGroup
 	done     chan struct{}
 
-	// The mutex is for close, which ends connections that others handle.
-	mu    sync.Mutex
-	conns map[net.Conn]bool
+	// The mutex is for those who change what it does, and for Close.
+	mu      sync.Mutex
+	conns   map[net.Conn]bool
+	delay   time.Duration // each way
+	flowing chan struct{} // closed while bytes flow
+	refuses bool
 }
 
-func newProxy(to string, delay time.Duration) (*proxy, error) {
+// NewProxy listens on a port of its own for what is at the address to.
+func NewProxy(to string, delay time.Duration) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("listen for the delay proxy: %w", err)
+		return nil, fmt.Errorf("listen for a proxy: %w", err)
 	}
-	p := &proxy{to: to, delay: delay, listener: l, done: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &Proxy{to: to, delay: delay, listener: l, done: make(chan struct{}), conns: map[net.Conn]bool{}, flowing: make(chan struct{})}
+	close(p.flowing)
 	p.running.Go(p.accept)
 	return p, nil
 }
 
-func (p *proxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+// Delay sets the time that each byte takes each way, from now on.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
 
-// close ends all connections and waits for what handles them.
-func (p *proxy) close() {
+// Hole makes it swallow all bytes, which is what a cable does that is cut: no
+// connection ends. What was swallowed passes when it is over, as TCP sends it again.
+func (p *Proxy) Hole(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.flowing:
+		if on {
+			p.flowing = make(chan struct{})
+		}
+	default:
+		if !on {
+			close(p.flowing)
+		}
+	}
+}
+
+// Refuse makes it end every new connection at once.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = on
+}
+
+// Reset breaks off all connections, with a reset to both sides.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+}
+
+func (p *Proxy) state() (delay time.Duration, flowing chan struct{}, refuses bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.delay, p.flowing, p.refuses
+}
+
+// Port is where it listens on loopback.
+func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+
+// Close ends all connections and waits for what handles them.
+func (p *Proxy) Close() {
 	close(p.done)
 	_ = p.listener.Close()
 	p.mu.Lock()
@@ -51,7 +104,7 @@ func (p *proxy) close() {
 }
 
 // keep remembers a connection for close; false when that was called already.
-func (p *proxy) keep(c net.Conn) bool {
+func (p *Proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -64,14 +117,14 @@ func (p *proxy) keep(c net.Conn) bool {
 	return true
 }
 
-func (p *proxy) drop(c net.Conn) {
+func (p *Proxy) drop(c net.Conn) {
 	c.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		c, err := p.listener.Accept()
 		if err != nil {
@@ -83,10 +136,19 @@ func (p *proxy) accept() {
 	}
 }
 
-func (p *proxy) serve(near net.Conn) {
+func (p *Proxy) serve(near net.Conn) {
 	defer p.drop(near)
+	delay, flowing, refuses := p.state()
+	if refuses {
+		return
+	}
 	select {
-	case <-time.After(2 * p.delay): // SYN there, SYN-ACK back
+	case <-time.After(2 * delay): // SYN there, SYN-ACK back
+	case <-p.done:
+		return
+	}
+	select {
+	case <-flowing:
 	case <-p.done:
 		return
 	}
@@ -133,7 +195,7 @@ func (q *queue) take() []chunk {
 }
 
 // pipe moves one direction until its end, and hands that on as late as the data.
-func (p *proxy) pipe(from, to net.Conn) {
+func (p *Proxy) pipe(from, to net.Conn) {
 	q := &queue{more: make(chan struct{}, 1)}
 	var reading sync.WaitGroup
 	reading.Go(func() { p.fill(q, from) })
@@ -143,11 +205,12 @@ func (p *proxy) pipe(from, to net.Conn) {
 	reading.Wait()
 }
 
-func (p *proxy) fill(q *queue, from net.Conn) {
+func (p *Proxy) fill(q *queue, from net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
-		due := time.Now().Add(p.delay)
+		delay, _, _ := p.state()
+		due := time.Now().Add(delay)
 		if n > 0 {
 			q.put(chunk{due, append([]byte(nil), buf[:n]...)})
 		}
@@ -158,7 +221,7 @@ func (p *proxy) fill(q *queue, from net.Conn) {
 	}
 }
 
-func (p *proxy) drain(q *queue, to net.Conn) {
+func (p *Proxy) drain(q *queue, to net.Conn) {
 	alarm, err := newAlarm()
 	if err != nil {
 		to.Close()
@@ -173,6 +236,12 @@ func (p *proxy) drain(q *queue, to net.Conn) {
 		}
 		for _, c := range q.take() {
 			if alarm.until(c.due) != nil {
+				return
+			}
+			_, flowing, _ := p.state()
+			select {
+			case <-flowing:
+			case <-p.done:
 				return
 			}
 			if c.data == nil {
