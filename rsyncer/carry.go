@@ -48,7 +48,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 			if ctx.Err() != nil {
 				return res
 			}
-			if !stale(res) {
+			if !stale(res) || errors.Is(res.err, errWanted) {
 				r.pool.served()
 				return res
 			}
@@ -132,7 +132,7 @@ func broken(res result) bool {
 	case 5, 10, 12, 20, 30, 35, 255:
 		return true
 	}
-	return res.code < 0 && res.err != nil && !errors.Is(res.err, errStalled)
+	return res.code < 0 && res.err != nil && !errors.Is(res.err, errStalled) && !errors.Is(res.err, errWanted)
 }
 
 // answered tells whether a run came so far that its result is about paths, or
@@ -149,5 +149,5 @@ func answered(res result) bool {
 // not: what it was refused when it started it says only when it is used, and
 // one whose directory was gone then complains without a word about any path.
 func stale(res result) bool {
-	return !answered(res) || (res.code == exitPartial || res.code == exitVanished) && res.items == 0
+	return !answered(res) || (res.code == exitPartial || res.code == exitVanished) && res.items == 0 && len(res.busy) == 0
 }

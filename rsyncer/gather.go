@@ -68,7 +68,7 @@ func (s *sorter) listable(g *group, dir string, most int) bool {
 	if err != nil || time.Since(changeTime(info)) < settling {
 		return false
 	}
-	n := 0
+	n, asks := 0, s.r.asks()
 	return s.r.survey(dir, false, func(p string, e fs.DirEntry) error {
 		if n++; n > most {
 			return errEnough
@@ -81,7 +81,7 @@ func (s *sorter) listable(g *group, dir string, most int) bool {
 			return nil // gone since
 		}
 		at := changeTime(info)
-		if info.Size() > maxLiveSize || s.begun.Sub(at) < settled && s.r.beingWritten(p) {
+		if info.Size() > maxLiveSize || asks && s.begun.Sub(at) < settled && s.r.beingWritten(p) {
 			return errEnough
 		}
 		if at.After(s.begun.Add(-tick)) {

@@ -92,6 +92,7 @@ func nicely(t *testing.T, command string) (r *Rsyncer, there string) {
 	path := script(t, `nice >> `+there+`; exec `+need(t, "rsync")+` "$@"`)
 	cfg.Rsh, _ = forced(t, `PATH=`+bin(t, path)+`:$PATH; `+command)
 	cfg.Target, cfg.Warm = "127.0.0.1:"+cfg.Target, 1
+	cfg.Unconfined = true // a test puts a script in rsync's place
 	r = open(t, cfg)
 	running(t, r)
 	ready(t, r, 1)

@@ -21,6 +21,11 @@ func (r *Rsyncer) prestart(s spec, ch *channel) (*process, error) {
 			return nil, fmt.Errorf("the source %s is another directory than at the start", r.source)
 		}
 	}
+	if !remote(r.target) { // which is made when there is something to put there
+		if _, err := os.Stat(r.target); err != nil {
+			return nil, fmt.Errorf("look at the target: %w", err)
+		}
+	}
 	proc, err := r.start(fastsync.Live, r.operands(r.args(fastsync.Live, s)), ch)
 	if err == nil { // not all too old at the same time
 		if !r.pull && s.kind != deletes { // where a version that does not skip it finds nothing, and deletes nothing
@@ -38,6 +43,19 @@ func (r *Rsyncer) age() time.Duration {
 		return min(r.limits.module, r.limits.age)
 	}
 	return r.limits.age
+}
+
+// inPlace tells whether a started rsync still has the directories of now.
+func (r *Rsyncer) inPlace(p *process) bool { return r.inRoot(p.pid) && r.atTarget(p) }
+
+// atTarget tells whether a local target's folder is the one that a started rsync
+// may write to.
+func (r *Rsyncer) atTarget(p *process) bool {
+	if remote(r.target) || p.target == nil {
+		return true
+	}
+	now, err := os.Stat(r.target)
+	return err == nil && os.SameFile(now, p.target)
 }
 
 // inRoot tells whether a started rsync is in the root, or has not gone there

@@ -1,7 +1,6 @@
 package rsyncer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/readlock"
 )
 
 const (
@@ -34,6 +34,7 @@ type result struct {
 	notes []string // what it said that is not about an item
 	said  []string // of these, what came on stdout: no remote shell's warnings among it
 	items int64    // lines about items
+	busy  []string // paths that it was refused since they are being written
 	err   error    // it did not run, or was stopped
 }
 
@@ -48,6 +49,10 @@ type process struct {
 	lines   atomic.Int64 // seen so far: read by the watchdog
 	refused atomic.Bool  // ssh had to log in by itself
 	channel *channel     // that it goes through; nil for none
+	escort  *escort      // its remote shell outside of its confinement; nil for none
+	lock    *readlock.Lock
+	served  chan struct{} // closed when nobody serves the lock any more
+	target  os.FileInfo   // a local target's folder as it was when it started
 	kill    context.CancelCauseFunc
 	ended   chan struct{} // closed when its group is gone; res is valid then
 	res     result
@@ -71,8 +76,14 @@ type call struct {
 func (r *Rsyncer) start(lane fastsync.Lane, args []string, ch *channel) (*process, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p := &process{r: r, channel: ch, kill: cancel, ended: make(chan struct{})}
+	var err error
 	if ch != nil {
 		args = r.through(args)
+	} else if r.Unconfined() == nil {
+		if p.escort, args, err = newEscort(lane, args); err != nil {
+			cancel(nil)
+			return nil, fmt.Errorf("start rsync: %w", err)
+		}
 	}
 	stdout, stderr := p.collect()
 	cmd := exec.CommandContext(ctx, r.rsync, args...)
@@ -84,21 +95,39 @@ func (r *Rsyncer) start(lane fastsync.Lane, args []string, ch *channel) (*proces
 	if ch != nil {
 		cmd.ExtraFiles = []*os.File{ch.in, ch.out}
 		ch.user.Store(p)
+	} else if p.escort != nil {
+		cmd.ExtraFiles = p.escort.ends
 	}
 	toRead, stdin, err := os.Pipe()
 	if err == nil {
 		cmd.Stdin, p.stdin = toRead, stdin
-		if err = cmd.Start(); err != nil {
+		if p.lock, err = r.startConfined(cmd); err != nil {
 			stdin.Close()
 		}
 		toRead.Close()
 	}
+	if p.escort != nil {
+		closeAll(p.escort.ends)
+	}
 	if err != nil {
+		if p.escort != nil {
+			p.escort.drop()
+		}
 		cancel(nil)
 		return nil, fmt.Errorf("start rsync: %w", err)
 	}
 	p.pid = cmd.Process.Pid
 	giveWay(lane, p.pid)
+	if p.escort != nil {
+		go p.escort.run(p.pid, p.note)
+	}
+	if !remote(r.target) {
+		p.target, _ = os.Stat(r.target)
+	}
+	if p.lock != nil {
+		p.served = make(chan struct{})
+		go p.serve()
+	}
 	go p.wait(ctx, cmd, stdout, stderr)
 	return p, nil
 }
@@ -154,6 +183,10 @@ func (p *process) wait(ctx context.Context, cmd *exec.Cmd, stdout, stderr *lines
 	err := cmd.Wait()
 	// Whoever is left of the group, as an ssh that ignores SIGTERM, goes too.
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	p.unlock()
+	if p.escort != nil {
+		p.escort.end()
+	}
 	stdout.flush()
 	stderr.flush()
 	p.mu.Lock()
@@ -206,6 +239,9 @@ func (p *process) release() {
 
 func (r *Rsyncer) run(ctx context.Context, c call) result {
 	p, err := r.start(c.lane, c.args, nil)
+	if without, ok := errors.AsType[noTarget](err); ok {
+		return result{code: 11, notes: []string{without.Error()}}
+	}
 	if err != nil {
 		return result{code: 127, err: err}
 	}
@@ -260,35 +296,4 @@ func environment() []string {
 		}
 	}
 	return env
-}
-
-// lines hands on each line that is written to it; one too long is dropped.
-type lines struct {
-	each func(string)
-	rest []byte
-	skip bool
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	n := len(p)
-	for {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			break
-		}
-		l.rest = append(l.rest, p[:i]...)
-		l.flush()
-		p = p[i+1:]
-	}
-	if l.rest = append(l.rest, p...); len(l.rest) > maxLine {
-		l.rest, l.skip = l.rest[:0], true
-	}
-	return n, nil
-}
-
-func (l *lines) flush() {
-	if !l.skip && len(l.rest) > 0 {
-		l.each(string(l.rest))
-	}
-	l.rest, l.skip = l.rest[:0], false
 }

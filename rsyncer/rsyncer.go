@@ -51,6 +51,9 @@ type Config struct {
 	// Warm is how many rsyncs Run keeps started for the next batches; 0 means
 	// none, and that each run logs in by itself.
 	Warm int
+	// Unconfined lets rsync open any file that its user may; else the kernel
+	// holds it to the root and the target, where it can.
+	Unconfined bool
 	// RsyncPath is the local rsync; empty means the one in PATH.
 	RsyncPath string
 	Log       zerolog.Logger
@@ -69,7 +72,8 @@ type Rsyncer struct {
 	shares map[fastsync.Lane]*share // empty where there is no ssh to share
 	limits limits                   // usual, but in tests
 
-	channels *channels
+	channels    *channels
+	confinement confinement
 }
 
 // New checks the configuration and returns all faults joined. It starts

@@ -2,6 +2,7 @@ package rsyncer
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -80,6 +81,13 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		return err
 	}
 	res := r.carry(ctx, s, g, jobs)
+	if errors.Is(res.err, errWanted) && ctx.Err() == nil {
+		s.outcome.Cut = true
+		for _, j := range jobs {
+			s.outcome.Again = append(s.outcome.Again, j.changes...)
+		}
+		return nil
+	}
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -92,6 +100,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 			return err
 		}
 	}
+	s.postpone(res, jobs, open)
 	if g.kind == listings || g.kind == trees {
 		s.outcome.Again = append(s.outcome.Again, r.touched(g, jobs, s.begun)...)
 	}
@@ -142,6 +151,7 @@ func held(notes []string) bool {
 // verdict is why a path is not at the target.
 type verdict struct {
 	held   bool
+	busy   bool // its writer is not done
 	reason string
 	own    bool // the reason names the path; else it is the run's
 }
@@ -205,6 +215,8 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 			out.Again = append(out.Again, j.changes...)
 		case bad && v.held, braked:
 			out.Held = append(out.Held, j.changes...)
+		case bad && v.busy:
+			out.Again = append(out.Again, fastsync.Change{Path: j.path, Scope: fastsync.Entry})
 		case bad && r.overtaken(k, j, v):
 			out.Again = append(out.Again, j.changes...)
 		case bad && r.pull && belowNoDirectory(v.reason):
@@ -224,7 +236,7 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 	}
 	if k != entries && k != deletes {
 		for p, v := range open {
-			if !v.held && !listed[p] && below(p, listed) {
+			if !v.held && !v.busy && !listed[p] && below(p, listed) {
 				c := fastsync.Change{Path: p, Scope: fastsync.Tree}
 				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
 			}

@@ -65,7 +65,8 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 
 // placeDir places a directory with what its change covers. What the live lane
 // ships of it goes file by file, each asked for its writer; what the bulk lane
-// ships goes as a whole, without the files that are open.
+// ships goes as a whole, without the files that are open. Where rsync is kept from
+// them, they need not be looked for.
 func (s *sorter) placeDir(c fastsync.Change, info fs.FileInfo) {
 	switch k := scopeKind(c); {
 	case k == entries || s.whole:
@@ -101,9 +102,10 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 	if c.Path != fastsync.Root { // which rsync cannot send alone
 		s.to.add(entries, c.Path, c, info)
 	}
+	asks := s.r.asks()
 	for _, e := range found {
 		switch {
-		case e.info.Mode().IsRegular() && s.r.beingWritten(e.path):
+		case asks && e.info.Mode().IsRegular() && s.r.beingWritten(e.path):
 			s.out.Again = append(s.out.Again, fastsync.Change{Path: e.path, Scope: fastsync.Entry})
 		case e.info.IsDir() || e.info.Mode().IsRegular() || e.info.Mode()&fs.ModeSymlink != 0:
 			s.to.add(entries, e.path, c, e.info)
@@ -121,12 +123,13 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 func (s *sorter) placeLarge(c fastsync.Change, info fs.FileInfo, k kind) {
 	var open []string
 	recent := map[string]time.Time{}
+	asks := s.r.asks()
 	err := s.r.survey(c.Path, k == trees, func(p string, e fs.DirEntry) error {
 		at, ok := changeOf(e)
 		if !ok || s.begun.Sub(at) > settled {
 			return nil
 		}
-		if s.r.beingWritten(p) {
+		if asks && s.r.beingWritten(p) {
 			open = append(open, p)
 		} else if at.After(s.begun.Add(-tick)) && len(recent) < maxRecent {
 			recent[p] = at

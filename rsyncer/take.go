@@ -58,7 +58,7 @@ func (p *pool) pick(s spec, least readiness) (proc *process) {
 	defer p.mu.Unlock()
 	found := -1
 	for i, one := range p.idle[s] {
-		if !one.alive() || !p.r.inRoot(one.pid) {
+		if !one.alive() || !p.r.inPlace(one) {
 			continue // tend takes it out
 		}
 		if is := readinessOf(one); is >= least {
@@ -91,4 +91,16 @@ func readinessOf(proc *process) readiness {
 		return fastest
 	}
 	return loggingIn
+}
+
+// oldest is the one that has waited longest for a list, nil for none.
+func (p *pool) oldest(s spec) *process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, proc := range p.idle[s] {
+		if proc.alive() && readinessOf(proc) != loggingIn {
+			return proc
+		}
+	}
+	return nil
 }

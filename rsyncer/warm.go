@@ -174,7 +174,7 @@ func (p *pool) weed(s spec, now time.Time) (next time.Time) {
 		case !proc.alive():
 		case *left <= 0 || !now.Before(proc.until):
 			p.waiting.Go(proc.release)
-		case !p.r.inRoot(proc.pid):
+		case !p.r.inPlace(proc):
 			p.policy.failed(now, p.policy.limits) // the next may be no better
 			p.waiting.Go(proc.release)
 		default:
