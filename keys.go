@@ -32,6 +32,9 @@ func (k Keys) Claim(target string) string { return k.prefix + "claim:" + target 
 // target's subscriber.
 func (k Keys) Control(target string) string { return k.prefix + "control:" + target }
 
+// Doctor is the key of one look at what a Redis lets fastsync do.
+func (k Keys) Doctor(id string) string { return k.prefix + "doctor:" + id }
+
 // GoodName tells whether s can name a root or a target: letters, digits, "-",
 // "_" and ".", at most 64 bytes.
 func GoodName(s string) bool {

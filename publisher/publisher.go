@@ -9,6 +9,7 @@ package publisher
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -33,14 +34,25 @@ type Config struct {
 }
 
 // Publisher writes events. Its methods may be called concurrently.
-type Publisher struct{ cfg Config }
+type Publisher struct {
+	cfg   Config
+	fault atomic.Pointer[string] // nil while Redis takes events
+}
 
 // New returns a Publisher; it does no I/O.
 func New(cfg Config) *Publisher {
 	if cfg.MaxEvents == 0 {
 		cfg.MaxEvents = 1_000_000
 	}
-	return &Publisher{cfg}
+	return &Publisher{cfg: cfg}
+}
+
+// Fault says why Redis takes no events at present; empty while it does.
+func (p *Publisher) Fault() string {
+	if why := p.fault.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // Publish returns when Redis has every event, trying again for as long as
@@ -65,6 +77,7 @@ func (p *Publisher) insist(ctx context.Context, events []fastsync.Event) error {
 		_, err := p.Once(ctx, events...)
 		if err == nil {
 			if failed > 0 {
+				p.fault.Store(nil)
 				p.cfg.Log.Info().Int("tries", failed).Msg("recovered: redis takes events again")
 			}
 			return nil
@@ -74,6 +87,8 @@ func (p *Publisher) insist(ctx context.Context, events []fastsync.Event) error {
 		}
 		if failed++; err.Error() != last {
 			last = err.Error()
+			why := last
+			p.fault.Store(&why)
 			p.cfg.Log.Error().Err(err).Int("events", len(events)).Msg("redis does not take events; they are kept and tried again")
 		}
 		select {

@@ -42,7 +42,10 @@ type loop struct {
 	events     atomic.Int64             // waiting or running events, the bound against enough; read asks it too
 	retry      map[fastsync.Change]failedPath
 	held       map[fastsync.Change]bool
+	round      time.Time // when quarantine is tried; zero while it is empty
 	state      State
+
+	unrecordedRuns int // batches in a row whose end redis did not take
 
 	failures int       // whole runs failed in a row
 	notUntil time.Time // no run before this
@@ -150,7 +153,7 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 // while all runs of a lane are busy gathers.
 func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 	l.schedule(ctx, now)
-	wake := fastsync.NextBeat(now) // a sweep may be due by then
+	wake := earlier(fastsync.NextBeat(now), l.tryQuarantined(now)) // a sweep may be due by then
 	for _, on := range []*lane{l.live, l.bulk} {
 		for len(on.runs) < on.most && on.len() > 0 {
 			if l.notUntil.After(now) {
@@ -237,7 +240,7 @@ func (l *loop) requeueFailed(now time.Time) {
 			l.held[change] = true // an operator decides, not a restart
 			continue
 		}
-		l.live.add(&item{change: change, since: now, due: now, tries: f.Tries})
+		l.put(&item{change: change, since: now, due: now, tries: f.Tries, bulk: f.Quarantined})
 	}
 }
 

@@ -1,9 +1,12 @@
 package subscriber
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/fastsync/fastsync"
 )
@@ -47,4 +50,27 @@ func (l *loop) obey(said string, now time.Time) {
 			l.live.add(&item{change: fastsync.Change{Path: change.Path, Scope: change.Scope, Released: true}, since: now, due: now})
 		}
 	}
+}
+
+// listen takes an operator's orders: "sweep ID", "dry-run ID", "release".
+func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
+	for ctx.Err() == nil {
+		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
+		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
+		for silent := 0; silent < 2; {
+			m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
+			if msg, ok := m.(*redis.Message); ok {
+				send(ctx, orders, msg.Payload)
+			}
+			if silent++; err == nil {
+				silent = 0
+			} else if !isTimeout(err) || ps.Ping(ctx) != nil {
+				break
+			}
+		}
+		closed()
+		_ = ps.Close()
+		pause(ctx, 200*time.Millisecond)
+	}
+	return nil
 }

@@ -57,6 +57,8 @@ type failedPath struct {
 	Scope fastsync.Scope `json:"scope"`
 	// Held says that it is a deletion that waits for an operator.
 	Held bool `json:"held,omitempty"`
+	// Quarantined says that it has failed so often that it is tried once an hour.
+	Quarantined bool `json:"quarantined,omitempty"`
 }
 
 // open makes the group and reads the state and failed paths of the last process.

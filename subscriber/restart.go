@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/fastsync/fastsync"
 )
 
@@ -17,7 +19,7 @@ const restarted = "redis was restarted or replaced, and may have come back witho
 // run is the id of the Redis process, new after each restart and failover;
 // empty where the ACL does not let us ask.
 func (q *queue) run(ctx context.Context) (string, error) {
-	text, err := q.redis.Info(ctx, "server").Result()
+	text, err := q.server(ctx)
 	switch {
 	case err != nil && strings.HasPrefix(err.Error(), "NOPERM"):
 		return "", nil
@@ -27,6 +29,18 @@ func (q *queue) run(ctx context.Context) (string, error) {
 	_, rest, _ := strings.Cut(text, "run_id:")
 	id, _, _ := strings.Cut(rest, "\r\n")
 	return id, nil
+}
+
+// server asks the Redis process that has the root's keys.
+func (q *queue) server(ctx context.Context) (string, error) {
+	if cluster, ok := q.redis.(*redis.ClusterClient); ok {
+		node, err := cluster.MasterForKey(ctx, q.keys.Events())
+		if err != nil {
+			return "", err
+		}
+		return node.Info(ctx, "server").Result()
+	}
+	return q.redis.Info(ctx, "server").Result()
 }
 
 // recall compares the Redis of the last state with this one.

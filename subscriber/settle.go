@@ -31,11 +31,12 @@ func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 	}
 	done := l.sort(r, now)
 	if err := l.record(ctx, done, now); err != nil {
-		l.log.Warn().Err(err).Msg("could not record a batch in redis; it goes round again")
-		for _, it := range done.all() {
-			l.again(it, now, delay(againFirst, againMost, 5))
-		}
+		l.unrecorded(err, done, now)
 		return
+	}
+	if l.unrecordedRuns > 0 {
+		l.log.Info().Int("batches", l.unrecordedRuns).Msg("recovered: batches are recorded in redis again")
+		l.unrecordedRuns = 0
 	}
 	for _, it := range done.delivered {
 		l.closed(ctx, it, "", now)
@@ -175,6 +176,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 			f.Since = now
 		}
 		f.Why, f.Scope, f.Tries, f.Held = why, it.change.Scope, f.Tries+1, l.held[it.key()]
+		f.Quarantined = quarantined(f)
 		failed[it.change.Path] = f
 	}
 	entries, healed := l.listing(s, failed, healed)
@@ -228,6 +230,10 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		if f.Held {
 			continue // an operator decides
 		}
+		if f.Quarantined {
+			l.quarantine(it.change.Path, old, f, now)
+			continue
+		}
 		most := pathMost
 		if why == restless {
 			most = restlessMost
@@ -237,27 +243,4 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 	if braked > 0 {
 		l.log.Warn().Int("paths", braked).Msg("deletions held: more than --max-delete; fastsync status names them and what to do")
 	}
-}
-
-func (l *loop) failedRun(r result, now time.Time) {
-	l.failures++
-	l.notUntil = now.Add(backoffFor(fastsync.ClassOf(r.err), l.failures))
-	for _, it := range r.batch {
-		it.cut = true
-		l.again(it, now, 0)
-	}
-	if l.state.Why != r.err.Error() && !l.ending {
-		l.state.Why = r.err.Error()
-		if l.state.SweepFault == l.state.Why {
-			return // the sweep has told it
-		}
-		l.log.Error().Err(r.err).Int("paths", len(r.batch)).Time("again", l.notUntil).Msg("the target takes nothing; trying again")
-	}
-}
-
-func (l *loop) recoveredRun() {
-	if l.failures > 0 {
-		l.log.Info().Int("failures", l.failures).Msg("recovered: the target takes files again")
-	}
-	l.failures, l.notUntil, l.state.Why = 0, time.Time{}, ""
 }

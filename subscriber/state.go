@@ -11,6 +11,12 @@ type State struct {
 	Pair string `json:"pair,omitempty"`
 	// Delete tells whether what is gone from the root goes at the target.
 	Delete bool `json:"delete,omitempty"`
+	// Unconfined says why the kernel does not hold rsync to the root and the
+	// target; empty where it does.
+	Unconfined string `json:"unconfined,omitempty"`
+	// Unlocked says why rsync, though confined, may read a file that is opened for
+	// writing meanwhile; empty where it does not.
+	Unlocked string `json:"unlocked,omitempty"`
 	// Health is "ok", "sweeping", "degraded" (something may differ) or "failing".
 	Health string `json:"health"`
 	// Why says what keeps Health from ok, and what to do.

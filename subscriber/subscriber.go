@@ -48,8 +48,14 @@ type Config struct {
 	Destination string
 	// Pair names the root and the destination in full: while one process serves
 	// a target, another with another pair waits. Empty is not compared.
-	Pair   string
-	Syncer Syncer
+	Pair string
+	// Unconfined is shown in status: why the kernel does not hold rsync to the
+	// root and the target; empty where it does.
+	Unconfined string
+	// Unlocked is shown in status: why rsync may read a file that is opened for
+	// writing meanwhile; empty where it does not.
+	Unlocked string
+	Syncer   Syncer
 	// Delete tells whether what is gone from the root is drift.
 	Delete bool
 	// MaxDelete is the most deletions that a sweep makes without an operator; 0 means 1,000.
@@ -158,6 +164,7 @@ func (s *Subscriber) introduce(state *State) {
 		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("before", state.Pair).Str("now", s.cfg.Pair).Msg("the target is another one than before; a sweep will tell what it lacks")
 	}
 	state.Target, state.Destination, state.Pair, state.Delete = s.cfg.Target, s.cfg.Destination, s.cfg.Pair, s.cfg.Delete
+	state.Unconfined, state.Unlocked = s.cfg.Unconfined, s.cfg.Unlocked
 }
 
 // ReadWait is how long a read over [Config.Reads] may wait in Redis. go-redis does
@@ -258,29 +265,6 @@ func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
 		if err := s.queue.trim(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Debug().Err(err).Msg("could not trim the events stream")
 		}
-	}
-	return nil
-}
-
-// listen takes an operator's orders: "sweep ID", "dry-run ID", "release".
-func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
-	for ctx.Err() == nil {
-		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
-		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
-		for silent := 0; silent < 2; {
-			m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
-			if msg, ok := m.(*redis.Message); ok {
-				send(ctx, orders, msg.Payload)
-			}
-			if silent++; err == nil {
-				silent = 0
-			} else if !isTimeout(err) || ps.Ping(ctx) != nil {
-				break
-			}
-		}
-		closed()
-		_ = ps.Close()
-		pause(ctx, 200*time.Millisecond)
 	}
 	return nil
 }

@@ -120,8 +120,7 @@ func (l *loop) hear(h heard) {
 		return
 	}
 	if err := l.fan.changes(h.events, l.take); err != nil {
-		l.w.cfg.Log.Debug().Err(err).Msg("fanotify lost events")
-		l.overflowed("give the host more memory")
+		l.overflowed(err, "give the host more memory")
 	}
 	l.fan.free <- h.events[:cap(h.events)]
 	l.read(h.drained)

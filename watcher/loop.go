@@ -120,7 +120,7 @@ func (l *loop) run(ctx context.Context, events <-chan fsnotify.Event, told <-cha
 		case h := <-told:
 			l.hear(h)
 		case <-l.overflow:
-			l.overflowed("raise sysctl fs.inotify.max_queued_events")
+			l.overflowed(errOverflow, "raise sysctl fs.inotify.max_queued_events")
 		case <-l.w.handed:
 			l.adopt()
 			l.heard = time.Now()
@@ -263,9 +263,9 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 // overflowed follows a loss of events by the kernel: watch everything anew,
 // then look for what changed since the last time that nothing was lost.
-func (l *loop) overflowed(advice string) {
+func (l *loop) overflowed(why error, advice string) {
 	since := l.good
-	l.w.cfg.Log.Warn().Time("since", since).Str("if_often", advice).Msg("the kernel lost events; catching up")
+	l.w.cfg.Log.Warn().Err(why).Time("since", since).Str("if_often", advice).Msg("the kernel lost events; catching up")
 	if l.root != nil && l.fan == nil {
 		if walk := l.tree.addRoot(); walk.Before(since) {
 			since = walk

@@ -2,6 +2,7 @@ package watcher
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func TestOverflowDuringAWalkLooksBackToItsBeginning(t *testing.T) {
 	l := idle(t)
 	began := time.Now().Add(-time.Hour)
 	l.tree.walks = []*walk{{began: began, dir: "d"}}
-	l.overflowed("")
+	l.overflowed(errors.New("for the test"), "")
 	if l.again == nil || l.again.After(began) {
 		t.Errorf("it looks since %v, want before %v", l.again, began)
 	}
