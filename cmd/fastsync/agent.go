@@ -27,10 +27,19 @@ type agentState struct {
 	CaughtUp time.Time `json:"caught_up,omitzero"`
 	// Chosen says why the watch mode is what it is.
 	Chosen string `json:"chosen"`
+	// RedisFault says why Redis takes no events; empty while it does.
+	RedisFault string `json:"redis_fault,omitempty"`
+}
+
+// parts are what an agent has.
+type parts struct {
+	watcher   *watcher.Watcher
+	relay     *publisher.Relay
+	publisher *publisher.Publisher
 }
 
 // owedBeat is the time between two writes of the state while a catch-up has
-// failed and is tried again.
+// failed and is tried again, or Redis takes no events.
 const owedBeat = 2 * time.Second
 
 // relayWait is how long the first catch-up waits for the relay to listen, so
@@ -71,13 +80,13 @@ func (s *service) runAgent(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.Run(ctx) })
 	g.Go(func() error { return relay.Run(ctx) })
-	g.Go(func() error { return s.checkpoints(ctx, keys, w, relay, gaps) })
+	g.Go(func() error { return s.checkpoints(ctx, keys, parts{w, relay, pub}, gaps) })
 	return g.Wait()
 }
 
 // checkpoints catches up from the last checkpoint at start and at each gap,
 // and moves the checkpoint on as the watcher's events reach Redis.
-func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watcher.Watcher, relay *publisher.Relay, gaps <-chan struct{}) error {
+func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, gaps <-chan struct{}) error {
 	since, err := s.lastCheckpoint(ctx, keys)
 	if err != nil {
 		return nil // only the end of ctx stops it
@@ -86,7 +95,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 		since = time.Now() // the first start: every target is new, so each is swept
 	}
 	select {
-	case <-w.Ready():
+	case <-a.watcher.Ready():
 	case <-ctx.Done():
 		return nil
 	}
@@ -100,7 +109,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 	catchUp := func() {
 		begun := time.Now()
 		owed = true
-		if err := w.CatchUp(ctx, since); err != nil {
+		if err := a.watcher.CatchUp(ctx, since); err != nil {
 			if ctx.Err() == nil {
 				s.log.Error().Err(err).Msg("could not catch up; trying again")
 			}
@@ -113,16 +122,16 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, w *watche
 	}
 	catchUp()
 	for {
-		watch := w.Status()
+		watch, fault := a.watcher.Status(), a.publisher.Fault()
 		if watch.Checkpoint.After(since) && s.cfg.Watch != "off" {
 			since = watch.Checkpoint
 		}
 		s.beat(ctx, keys, since, agentState{
-			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: relay.Relayed(), Refused: relay.Refused(),
-			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback),
+			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: a.relay.Relayed(), Refused: a.relay.Refused(),
+			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback), RedisFault: fault,
 		})
 		beat := fastsync.BeatWithin(fastsync.Beat) // and so much of what is known a restart looks for once more
-		if owed {
+		if owed || fault != "" {
 			beat = owedBeat
 		}
 		select {

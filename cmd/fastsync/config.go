@@ -34,6 +34,7 @@ type config struct {
 	Channel     string `yaml:"channel"`
 	Rsh         string `yaml:"rsh"`
 	Warm        int    `yaml:"warm"`
+	Confine     bool   `yaml:"confine"`
 	Delete      bool   `yaml:"delete"`
 	MaxDelete   int    `yaml:"max-delete"`
 	Exclude     list   `yaml:"exclude"`
@@ -96,6 +97,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	c.Warm, c.MaxDelete, c.wrong = 2, 1000, map[string]string{}
 	whole := func(to *int, name, usage string) { f.Var(number{name, to, c.wrong}, name, usage) }
 	whole(&c.Warm, "warm", "how many rsyncs are kept started for each target, logged in and waiting; 0 means that each batch logs in by itself")
+	f.BoolVar(&c.Confine, "confine", true, "hold rsync to the root and the target by the kernel's Landlock, where it has that")
 	f.BoolVar(&c.Delete, "delete", false, "delete at the target what is gone from the root")
 	whole(&c.MaxDelete, "max-delete", "the most deletions a batch or sweep may make without an operator")
 	f.StringArrayVar((*[]string)(&c.Exclude), "exclude", nil, "leave out what matches `PATTERN`, as rsync's (repeatable)")

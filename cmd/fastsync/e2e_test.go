@@ -88,7 +88,13 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	for time.Now().Before(deadline) {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = ts.Getenv("WORK")
-		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"), "WORK="+ts.Getenv("WORK"))
+		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"), "WORK="+ts.Getenv("WORK"),
+			"FASTSYNC_REDIS_PASSWORD="+ts.Getenv("FASTSYNC_REDIS_PASSWORD"))
+		for _, name := range []string{"FASTSYNC_REDIS", "A", "B", "C", "M", "R", "S"} {
+			if value := ts.Getenv(name); value != "" {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
+		}
 		var err error
 		if out, err = cmd.CombinedOutput(); (err == nil) != neg {
 			return
@@ -128,7 +134,8 @@ func settled(ts *testscript.TestScript, neg bool, args []string) {
 	var out []byte
 	for time.Now().Before(deadline) {
 		cmd := exec.Command("fastsync", append([]string{"status", "--json"}, args...)...)
-		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "FASTSYNC_STATE_DIR="+ts.Getenv("FASTSYNC_STATE_DIR"), "PATH="+ts.Getenv("PATH"),
+			"FASTSYNC_REDIS_PASSWORD="+ts.Getenv("FASTSYNC_REDIS_PASSWORD"))
 		var err error
 		var st status
 		if out, err = cmd.Output(); err == nil && json.Unmarshal(out, &st) == nil && quiet(st) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,21 +36,73 @@ func openReads(address string) (redis.UniversalClient, error) {
 	return openClient(address, subscriber.ReadWait+5*time.Second)
 }
 
+const dialPatience, writePatience = 3 * time.Second, 5 * time.Second
+
+// openClient makes a client for one Redis, for the master that Sentinels name
+// (redis+sentinel://), or for the node of a cluster (redis+cluster://) that has
+// the root's slot.
 func openClient(address string, patience time.Duration) (redis.UniversalClient, error) {
-	opt, err := redis.ParseURL(address)
-	if err != nil { // its text may show the password
-		return nil, fmt.Errorf("--redis %s cannot be read as a URL; use redis://host:6379, rediss://host:6379 or unix:///path/to/redis.sock", redacted(address))
-	}
 	password, err := redisPassword()
 	if err != nil {
 		return nil, err
 	}
-	if password != "" {
-		opt.Password = password
+	scheme, rest, _ := strings.Cut(address, "://")
+	plain, kind, _ := strings.Cut(scheme, "+")
+	var client redis.UniversalClient
+	switch kind {
+	case "":
+		client, err = openOne(address, password, patience)
+	case "sentinel":
+		client, err = openSentinel(plain+"://"+rest, password, patience)
+	case "cluster":
+		client, err = openCluster(plain+"://"+rest, password, patience)
+	default:
+		err = fmt.Errorf("unknown scheme %q", scheme)
 	}
-	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = 3*time.Second, patience, 5*time.Second
+	if err != nil { // its text may show the password
+		return nil, fmt.Errorf("--redis %s cannot be read as a URL; use redis://host:6379, rediss://host:6379, unix:///path/to/redis.sock, redis+sentinel://host:26379?master_name=NAME or redis+cluster://host:6379, with &addr=host:port for more of them", redacted(address))
+	}
+	return client, nil
+}
+
+func noNotifications() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+func openOne(address, password string, patience time.Duration) (redis.UniversalClient, error) {
+	opt, err := redis.ParseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	opt.Password = cmp.Or(password, opt.Password)
+	opt.MaintNotificationsConfig, opt.DisableIdentity = noNotifications(), true
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = dialPatience, patience, writePatience
 	return redis.NewClient(opt), nil
+}
+
+// openSentinel takes the user of the URL for the master; the Sentinels' own
+// password comes from the environment.
+func openSentinel(address, password string, patience time.Duration) (redis.UniversalClient, error) {
+	opt, err := redis.ParseFailoverURL(address)
+	if err != nil || opt.MasterName == "" {
+		return nil, errors.Join(err, errors.New("no master_name"))
+	}
+	opt.Username, opt.Password = opt.SentinelUsername, cmp.Or(password, opt.SentinelPassword)
+	opt.SentinelUsername, opt.SentinelPassword = "", os.Getenv("FASTSYNC_REDIS_SENTINEL_PASSWORD")
+	opt.DisableIdentity = true
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = dialPatience, patience, writePatience
+	return redis.NewFailoverClient(opt), nil
+}
+
+func openCluster(address, password string, patience time.Duration) (redis.UniversalClient, error) {
+	opt, err := redis.ParseClusterURL(address)
+	if err != nil {
+		return nil, err
+	}
+	opt.Password = cmp.Or(password, opt.Password)
+	opt.MaintNotificationsConfig, opt.DisableIdentity = noNotifications(), true
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = dialPatience, patience, writePatience
+	return redis.NewClusterClient(opt), nil
 }
 
 // awaitRedis returns true once Redis serves, and says what it waits for; false

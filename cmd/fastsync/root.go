@@ -33,7 +33,7 @@ func newRoot() *cobra.Command {
 		}
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(), newAgent(), newSubscribe(), newPublish(), newSweep(), newStatus(), newVersion())
+	root.AddCommand(newRun(), newAgent(), newSubscribe(), newPublish(), newSweep(), newStatus(), newDoctor(), newVersion())
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		for _, shell := range completion.Commands() {

@@ -88,6 +88,11 @@ func once(faults ...error) error {
 func (s *service) prepare() error {
 	s.log = newLogger(s.cfg.LogFormat)
 	redis.SetLogger(redisLog{s.log})
+	return errors.Join(s.prepareParts(), s.prepareRedis())
+}
+
+// prepareParts finds those of all but Redis.
+func (s *service) prepareParts() error {
 	var faults []error
 	fault := func(err error) { faults = append(faults, err) }
 	var err error
@@ -126,7 +131,6 @@ func (s *service) prepare() error {
 	if s.agent {
 		fault(s.chooseWatch(sourceGood))
 	}
-	fault(s.prepareRedis())
 	return errors.Join(faults...)
 }
 
@@ -142,8 +146,8 @@ func (s *service) prepareTargets(sourceGood bool) error {
 	faults = append(faults, s.apart())
 	for _, t := range s.targets {
 		r, err := rsyncer.New(rsyncer.Config{
-			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Warm: s.cfg.Warm, Delete: s.cfg.Delete,
-			MaxDelete: s.cfg.MaxDelete, Filter: s.filter, Log: s.log.With().Str("target", t.Name).Logger(),
+			Source: s.cfg.Source, Target: t.Dest, Name: t.Name, Rsh: s.cfg.Rsh, Warm: s.cfg.Warm, Unconfined: !s.cfg.Confine,
+			Delete: s.cfg.Delete, MaxDelete: s.cfg.MaxDelete, Filter: s.filter, Log: s.log.With().Str("target", t.Name).Logger(),
 		})
 		faults = append(faults, err)
 		s.syncers = append(s.syncers, r)
@@ -284,8 +288,14 @@ func (s *service) subscriber(t target, syncer *rsyncer.Rsyncer) (*subscriber.Sub
 	if every == 0 {
 		every = -time.Second
 	}
+	unconfined, unlocked := "", ""
+	if err := syncer.Unconfined(); err != nil {
+		unconfined = err.Error()
+	} else if err := syncer.Unlocked(); err != nil {
+		unlocked = err.Error()
+	}
 	return subscriber.New(subscriber.Config{
-		Redis: s.redis, Reads: reads, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest, Pair: syncer.Pair(),
+		Redis: s.redis, Reads: reads, Keys: fastsync.NewKeys(s.cfg.Name), Target: t.Name, Destination: t.Dest, Pair: syncer.Pair(), Unconfined: unconfined, Unlocked: unlocked,
 		Syncer: syncer, Delete: s.cfg.Delete, MaxDelete: s.cfg.MaxDelete, Durable: s.server != nil, SweepEvery: every, Log: s.log,
 	}), nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/fastsync/fastsync"
 	"github.com/fastsync/fastsync/subscriber"
-	"github.com/fastsync/fastsync/watcher"
 )
 
 // status is what `fastsync status --json` prints.
@@ -23,6 +21,8 @@ type status struct {
 	Root    string         `json:"root"`
 	Agent   *agentState    `json:"agent"`
 	Targets []targetStatus `json:"targets"`
+	// RedisFault says why Redis can be read but not written; empty where it can.
+	RedisFault string `json:"redis_fault,omitempty"`
 }
 
 type targetStatus struct {
@@ -39,6 +39,8 @@ type failedEntry struct {
 	Since time.Time `json:"since"`
 	Tries int       `json:"tries"`
 	Held  bool      `json:"held,omitempty"`
+	// Quarantined paths are tried once an hour.
+	Quarantined bool `json:"quarantined,omitempty"`
 }
 
 func newStatus() *cobra.Command {
@@ -98,6 +100,7 @@ func readStatus(ctx context.Context, client redis.UniversalClient, name string) 
 			return st, fmt.Errorf("read the agent's state: %w", err)
 		}
 	}
+	st.RedisFault = unwritable(ctx, client)
 	states, err := readTargets(ctx, client, keys)
 	if err != nil {
 		return st, err
@@ -169,121 +172,4 @@ func readFailed(ctx context.Context, client redis.UniversalClient, keys fastsync
 	}
 	slices.SortFunc(list, func(a, b failedEntry) int { return strings.Compare(a.Path, b.Path) })
 	return list, nil
-}
-
-func printStatus(w io.Writer, st status, now time.Time) {
-	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	p("%s", verdict(st, now))
-	printAgent(p, st, now)
-	for _, t := range st.Targets {
-		printTarget(p, t, now)
-	}
-}
-
-func printAgent(p func(string, ...any), st status, now time.Time) {
-	a := st.Agent
-	if a == nil {
-		p("agent     %s: none has run yet", st.Root)
-		return
-	}
-	if now.Sub(a.Heartbeat) > alive {
-		p("agent     %s: GONE since %s; start it again", a.Source, ago(now, a.Heartbeat))
-	} else {
-		p("agent     %s: watch %s, %s, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, watched(a.Watch), a.Relayed, a.Refused, a.Version)
-	}
-	p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
-	if a.Watch.RootError != "" {
-		p("          %s", a.Watch.RootError)
-	}
-	if a.Watch.Unwatched > 0 && a.Watch.Mode == watcher.Fanotify {
-		p("          not all is watched: %s", a.Watch.Reason)
-	} else if a.Watch.Unwatched > 0 {
-		p("          %d directories are not watched: %s", a.Watch.Unwatched, a.Watch.Reason)
-	}
-}
-
-// watched says how much is watched: one mark of fanotify covers a whole file
-// system, so that nobody knows the number of directories.
-func watched(w watcher.Status) string {
-	if w.Mode == watcher.Fanotify {
-		return "the whole file system"
-	}
-	return fmt.Sprintf("%d directories", w.Watched)
-}
-
-// printTarget puts what is wrong first, then the figures.
-func printTarget(p func(string, ...any), t targetStatus, now time.Time) {
-	health := strings.ToUpper(t.Health)
-	if !t.Live {
-		health = "GONE since " + ago(now, t.Heartbeat) + "; start its subscriber again"
-	}
-	p("target    %s → %s: %s", t.Target, t.Destination, health)
-	if t.Why != "" {
-		p("          why: %s", t.Why)
-	}
-	if wait := t.NextTry.Sub(now); wait > 0 {
-		p("          next try in %s; it heals by itself once the cause is gone", (wait + time.Second/2).Round(time.Second))
-	}
-	if t.SweepFault != "" && t.SweepFault != t.Why {
-		p("          the sweep cannot compare: %s", t.SweepFault)
-	}
-	if t.Gap != "" {
-		p("          gap: %s; a sweep will close it", t.Gap)
-	}
-	p("          lag %d events, %.1f s; last delivery %s; %d delivered", t.LagEvents, t.LagSeconds, ago(now, t.LastDelivery), t.Delivered)
-	if t.Sweep.Finished.IsZero() {
-		p("          no sweep has finished yet: that the target equals the root is not proved")
-	} else {
-		p("          last sweep %s: drift %d, left %d, only at the target %d", ago(now, t.Sweep.Finished), t.Sweep.Drift, t.Sweep.Left, t.Sweep.Extra)
-	}
-	if len(t.Held) > 0 {
-		p("          %d deletions held, such as %q: let them through with fastsync sweep --release --target %s", t.HeldCount, t.Held[0], t.Target)
-	}
-	failed := slices.DeleteFunc(slices.Clone(t.Paths), func(f failedEntry) bool { return f.Held }) // told above
-	for _, f := range failed[:min(len(failed), 20)] {
-		p("          failed %q: %s (%d tries since %s)", f.Path, f.Why, f.Tries, ago(now, f.Since))
-	}
-	if len(failed) > 20 {
-		p("          and %d more failed paths; see --json", len(failed)-20)
-	}
-}
-
-// verdict is one line for whoever was woken up: all is well, or who is not.
-func verdict(st status, now time.Time) string {
-	var wrong []string
-	switch a := st.Agent; {
-	case a == nil:
-		wrong = append(wrong, "no agent has run")
-	case now.Sub(a.Heartbeat) > alive:
-		wrong = append(wrong, "the agent is gone")
-	case a.Watch.RootError != "":
-		wrong = append(wrong, "the root is gone")
-	}
-	busy := 0
-	for _, t := range st.Targets {
-		switch {
-		case !t.Live:
-			wrong = append(wrong, t.Target+" is gone")
-		case t.Health == "sweeping":
-			busy++
-		case t.Health != "ok":
-			wrong = append(wrong, t.Target+" is "+t.Health)
-		}
-	}
-	switch {
-	case len(wrong) > 0:
-		return "NOT OK    " + strings.Join(wrong, ", ")
-	case len(st.Targets) == 0:
-		return "NOT OK    no target has been served yet: start fastsync run or subscribe"
-	case busy > 0:
-		return fmt.Sprintf("OK        %d of %d targets are being swept", busy, len(st.Targets))
-	}
-	return fmt.Sprintf("OK        %d of %d targets have all that is known", len(st.Targets), len(st.Targets))
-}
-
-func ago(now, at time.Time) string {
-	if at.IsZero() {
-		return "never"
-	}
-	return now.Sub(at).Round(time.Second).String() + " ago"
 }
