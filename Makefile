@@ -5,7 +5,7 @@ SOURCE ?=
 TARGET ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: build run test race lint fuzz bench profile check deps-run deps-test clean
+.PHONY: build run test race lint fuzz bench profile faults soak check deps-run deps-test clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fastsync ./cmd/fastsync
@@ -43,6 +43,16 @@ bench: deps-test build
 PROFILE ?= bin/profile
 profile: deps-test build
 	$(GO) run ./internal/bench -profile '$(PROFILE)' $(BENCH)
+
+# Breaks what fastsync stands on, on purpose, and sees that its promises hold: some
+# 15 minutes. See docs/RELIABILITY.md.
+faults: deps-test
+	$(GO) run ./internal/faults $(FAULTS)
+
+# The same faults at random, for MINUTES.
+MINUTES ?= 60
+soak: deps-test
+	$(GO) run ./internal/faults -storm $(MINUTES)m $(FAULTS)
 
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...

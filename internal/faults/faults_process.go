@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
+)
+
+// recovery is how long a restarted process may take to its first delivery.
+const recovery = 5 * time.Second
+
+// again starts what was killed, and sees how soon a file that was written
+// meanwhile is at the target.
+func again(ctx context.Context, r *rig) error {
+	p, err := r.mark()
+	if err != nil {
+		return err
+	}
+	if err := lab.Pause(ctx, r.random(0, 500*time.Millisecond)); err != nil {
+		return err
+	}
+	if err := r.startAll(); err != nil {
+		return err
+	}
+	took, err := r.arrives(ctx, p, 3*recovery)
+	if err != nil {
+		return err
+	}
+	r.longest("first delivery after the restart", took)
+	if took > recovery {
+		return fmt.Errorf("the first delivery came %s after the restart, at most %s are promised", took, recovery)
+	}
+	return nil
+}
+
+func crash(which func(r *rig) **lab.Group) func(ctx context.Context, r *rig) error {
+	return func(ctx context.Context, r *rig) error {
+		if err := lab.Pause(ctx, r.random(0, 1500*time.Millisecond)); err != nil {
+			return err
+		}
+		g := which(r)
+		(*g).Crash()
+		*g = nil
+		if !r.apart {
+			r.agent, r.sub = nil, nil
+		}
+		return nil
+	}
+}
+
+func apart(r *rig) {
+	sure(r)
+	r.apart = true
+}
+
+func theAgent(r *rig) **lab.Group { return &r.agent }
+func theSub(r *rig) **lab.Group   { return &r.sub }
+
+var processFaults = []fault{
+	{
+		name: "fastsync run killed -9", promised: "nothing lost, first delivery 5 s after the restart", times: 50, fast: true, killed: true,
+		set: sure, harm: crash(theAgent), heal: again,
+	},
+	{
+		name: "agent killed -9", promised: "nothing lost, first delivery 5 s after the restart", times: 50, killed: true,
+		set: apart, harm: crash(theAgent), heal: again,
+	},
+	{
+		name: "subscriber killed -9", promised: "nothing lost, first delivery 5 s after the restart", times: 50, killed: true,
+		set: apart, harm: crash(theSub), heal: again,
+	},
+	{
+		name: "subscriber stopped, another takes over", promised: "it goes on within 60 s; never an older file over a newer", times: 3, killed: true, settles: minute,
+		set: apart, harm: takeOver, heal: func(context.Context, *rig) error { return nil },
+	},
+	{
+		name: "subscriber killed -9 beside another", promised: "the other one takes over within 60 s", times: 3, killed: true, settles: minute,
+		set: apart, harm: bequeath, heal: func(context.Context, *rig) error { return nil },
+	},
+}
+
+// versions writes a file over and over, each time with a higher number, and sees
+// that the target never goes back.
+func (r *rig) versions(ctx context.Context) func() error {
+	ctx, cancel := context.WithCancel(ctx)
+	const file = "keep-version"
+	var both sync.WaitGroup
+	both.Go(func() {
+		for n := 1; ctx.Err() == nil; n++ {
+			beside, body := filepath.Join(r.root, "keep-next"), []byte(strconv.Itoa(n))
+			if os.WriteFile(beside, append(head(body), body...), 0o644) == nil {
+				_ = os.Rename(beside, filepath.Join(r.root, file))
+			}
+			_ = lab.Pause(ctx, 20*time.Millisecond)
+		}
+	})
+	var back string
+	both.Go(func() {
+		last := 0
+		for ctx.Err() == nil {
+			text, err := os.ReadFile(filepath.Join(r.target, file))
+			n, bad := strconv.Atoi(string(text[min(len(text), headLen):]))
+			if err == nil && bad == nil {
+				if n < last && back == "" {
+					back = fmt.Sprintf("version %d came after %d", n, last)
+				}
+				last = n
+			}
+			_ = lab.Pause(ctx, time.Millisecond)
+		}
+	})
+	return func() error {
+		cancel()
+		both.Wait()
+		if back != "" {
+			return fmt.Errorf("an older file was put over a newer: %s", back)
+		}
+		return nil
+	}
+}
+
+// takeOver stops a subscriber with its rsyncs beside another, for longer than
+// its lease, and lets it go on.
+func takeOver(ctx context.Context, r *rig) error {
+	first := r.sub
+	if err := r.startSub(); err != nil {
+		return err
+	}
+	forward := r.versions(ctx)
+	if err := lab.Pause(ctx, r.random(time.Second, 3*time.Second)); err != nil {
+		return err
+	}
+	r.stopped(first, true)
+	p, err := r.mark()
+	if err != nil {
+		return err
+	}
+	took, err := r.arrives(ctx, p, time.Minute)
+	if err == nil {
+		r.longest("taken over", took)
+		err = lab.Pause(ctx, 2*time.Second)
+	}
+	r.stopped(first, false)
+	if err != nil {
+		return err
+	}
+	if err := lab.Pause(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	if err := forward(); err != nil {
+		return err
+	}
+	first.End()
+	return nil
+}
+
+// bequeath kills the one of two subscribers that is at work.
+func bequeath(ctx context.Context, r *rig) error {
+	first := r.sub
+	if err := r.startSub(); err != nil {
+		return err
+	}
+	if err := lab.Pause(ctx, r.random(time.Second, 3*time.Second)); err != nil {
+		return err
+	}
+	first.Crash()
+	p, err := r.mark()
+	if err != nil {
+		return err
+	}
+	took, err := r.arrives(ctx, p, time.Minute)
+	r.longest("taken over", took)
+	return err
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
+)
+
+// sure keeps what it has acknowledged, forgetful keeps nothing.
+func sure(r *rig)      { r.redisArg = []string{"--appendonly", "yes", "--save", ""} }
+func forgetful(r *rig) { r.redisArg = []string{"--appendonly", "no", "--save", ""} }
+
+func killRedis(ctx context.Context, r *rig) error {
+	if err := lab.Pause(ctx, r.random(0, time.Second)); err != nil {
+		return err
+	}
+	r.redis.Kill()
+	return lab.Pause(ctx, r.random(0, 2*time.Second))
+}
+
+func startRedis(ctx context.Context, r *rig) error { return r.redis.Start(ctx) }
+
+// do sends Redis a command past the proxy.
+func do(args ...any) func(ctx context.Context, r *rig) error {
+	return func(ctx context.Context, r *rig) error { return r.client.Do(ctx, args...).Err() }
+}
+
+var redisFaults = []fault{
+	{
+		name: "redis killed, with AOF", promised: "nothing acknowledged is lost; the restart is a gap, and swept", times: 20, fast: true,
+		set: sure, harm: killRedis, heal: startRedis, gap: true,
+	},
+	{
+		name: "redis killed, without persistence", promised: "a gap, and swept", times: 20,
+		set: forgetful, harm: killRedis, heal: startRedis, gap: true,
+	},
+	{
+		name: "redis away", promised: "the agent holds a bounded set; shown; heals by itself", times: 1,
+		set: sure, gap: true, shows: "does not answer",
+		harm: func(ctx context.Context, r *rig) error {
+			r.redis.Kill()
+			return lab.Pause(ctx, r.long)
+		},
+		heal: startRedis,
+	},
+	{
+		name: "redis in a black hole", promised: "noticed; goes on with no loss", times: 3, fast: true,
+		set: sure, shows: "redis",
+		harm: func(_ context.Context, r *rig) error { r.proxy.Hole(true); return nil },
+		heal: func(_ context.Context, r *rig) error { r.proxy.Hole(false); return nil },
+	},
+	{
+		name: "redis 500 ms away", promised: "slower, and that is all", times: 3,
+		set: sure,
+		harm: func(ctx context.Context, r *rig) error {
+			r.proxy.Delay(250 * time.Millisecond)
+			return lab.Pause(ctx, 8*time.Second)
+		},
+		heal: func(_ context.Context, r *rig) error { r.proxy.Delay(0); return nil },
+	},
+	{
+		name: "redis connections reset", promised: "connected again with no loss", times: 20, fast: true,
+		set: sure,
+		harm: func(ctx context.Context, r *rig) error {
+			for range 5 {
+				r.proxy.Reset()
+				if err := lab.Pause(ctx, r.random(10*time.Millisecond, 400*time.Millisecond)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: sure, gap: true, harm: do("FLUSHALL")},
+	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: sure, gap: true, harm: do("DEL", keys().Events())},
+	{
+		name: "redis out of memory", promised: "shown; the agent holds what it has; heals", times: 20,
+		set: sure, shows: "OOM|maxmemory|memory", harm: do("CONFIG", "SET", "maxmemory", "1"), heal: do("CONFIG", "SET", "maxmemory", "0"),
+	},
+	{
+		name: "redis read-only", promised: "shown; heals", times: 20,
+		set: sure, shows: "READONLY|replica", harm: do("REPLICAOF", "127.0.0.1", "1"), heal: do("REPLICAOF", "NO", "ONE"),
+	},
+	{
+		name: "redis loads for long", promised: "waited for; the restart is a gap, and swept", times: 3,
+		set: sure, gap: true, shows: "LOADING|loading",
+		harm: func(ctx context.Context, r *rig) error {
+			pipe := r.client.Pipeline()
+			for i := range 5000 {
+				pipe.Set(ctx, "load-"+strconv.Itoa(i), "x", 0)
+			}
+			if _, err := pipe.Exec(ctx); err != nil {
+				return err
+			}
+			r.redis.Kill()
+			r.redis.Args = append(r.redis.Args, "--key-load-delay", "1000")
+			return r.redis.Launch()
+		},
+		heal: func(ctx context.Context, r *rig) error {
+			return lab.Until(ctx, time.Minute, 50*time.Millisecond, func() bool { return r.client.Ping(ctx).Err() == nil })
+		},
+	},
+	{
+		name: "redis forbids XADD", promised: "shown; the agent holds what it has; heals", times: 20,
+		set: sure, shows: "NOPERM|permission", harm: do("ACL", "SETUSER", "default", "-xadd"), heal: do("ACL", "SETUSER", "default", "+@all"),
+	},
+	{
+		name: "events trimmed unread", promised: "a gap, and swept", times: 20, fast: true,
+		set: func(r *rig) { sure(r); r.apart = true }, gap: true,
+		harm: func(ctx context.Context, r *rig) error {
+			r.stopped(r.sub, true)
+			if err := lab.Pause(ctx, time.Second); err != nil {
+				return err
+			}
+			return r.client.XTrimMaxLen(ctx, keys().Events(), 0).Err()
+		},
+		heal: func(_ context.Context, r *rig) error { r.stopped(r.sub, false); return nil },
+	},
+	{
+		name: "an event with the highest id", promised: "shown; after the key is deleted a gap, and swept", times: 3,
+		set: sure, gap: true, shows: "exhausted|top item",
+		harm: do("XADD", keys().Events(), "18446744073709551615-18446744073709551615", "path", "x"), heal: do("DEL", keys().Events()),
+	},
+	{
+		name: "the relay cut off from Pub/Sub", promised: "what was published meanwhile is found by a catch-up", times: 20,
+		set: func(r *rig) { sure(r); r.watch, r.still = "off", true },
+		harm: func(ctx context.Context, r *rig) error {
+			for i := range 100 {
+				p := filepath.Join(r.root, fmt.Sprintf("cms-%d-%d", r.next(), i))
+				if err := os.WriteFile(p, record(r.rng, 1000), 0o644); err != nil {
+					return err
+				}
+				if i%10 == 5 {
+					if err := r.client.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+						return err
+					}
+				}
+				if err := r.client.Publish(ctx, "new_files", p).Err(); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+}

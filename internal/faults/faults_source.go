@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lab"
+)
+
+// entriesOf counts what is below a folder.
+func entriesOf(folder string) (n int) {
+	_ = filepath.WalkDir(folder, func(_ string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
+// gone takes the root's content away while nothing else changes it, sees that
+// the target keeps all that it has, and gives it back when the status has shown it.
+func gone(take, give func(r *rig) error) (harm, heal func(ctx context.Context, r *rig) error) {
+	var release func()
+	var before int
+	harm = func(ctx context.Context, r *rig) error {
+		release = r.quiet()
+		if err := r.same(ctx, r.target, false, 30*time.Second); err != nil {
+			return err
+		}
+		before = entriesOf(r.target)
+		return take(r)
+	}
+	heal = func(ctx context.Context, r *rig) error {
+		defer release()
+		if err := lab.Pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		if now := entriesOf(r.target); now < before {
+			return fmt.Errorf("the target had %d entries and has %d: the root's absence was taken for deletions", before, now)
+		}
+		return give(r)
+	}
+	return harm, heal
+}
+
+// writeSlowly writes a file piece by piece, and sees that nothing of it is at the
+// target before it is closed.
+func writeSlowly(ctx context.Context, r *rig, took time.Duration) error {
+	const pieces = 50
+	p := fmt.Sprintf("keep-slow-%d", r.next())
+	f, err := os.Create(filepath.Join(r.root, p))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for range pieces {
+		if _, err := f.Write(record(r.rng, 10_000)); err != nil {
+			return err
+		}
+		if err := lab.Pause(ctx, took/pieces); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(filepath.Join(r.target, p)); err == nil {
+			return fmt.Errorf("%s was shipped while its writer was at it", p)
+		}
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	after, err := r.arrives(ctx, p, 10*time.Second)
+	r.longest("there after its close", after)
+	return err
+}
+
+func disk(r *rig) string { return filepath.Join(r.dir, "disk") }
+func bind(r *rig) error  { return unix.Mount(disk(r), r.root, "", unix.MS_BIND, "") }
+
+var (
+	unmounted, mounted = gone(func(r *rig) error { return unix.Unmount(r.root, unix.MNT_DETACH) }, bind)
+	emptied, filled    = gone(
+		func(r *rig) error { // while nobody looks: what is only half emptied is not empty
+			r.stopped(r.agent, true)
+			defer r.stopped(r.agent, false)
+			return moveAll(r.root, filepath.Join(r.dir, "all"))
+		},
+		func(r *rig) error { return moveAll(filepath.Join(r.dir, "all"), r.root) },
+	)
+)
+
+var sourceFaults = []fault{
+	{
+		name: "source unmounted", promised: "nothing is deleted; shown; all of it ships when it is back", times: 3,
+		lacks: needsRoot, shows: "root is gone|root_error|unmounted|empty",
+		set: func(r *rig) {
+			sure(r)
+			r.before = func(r *rig) error {
+				if err := r.mount(disk(r), "size=200m"); err != nil {
+					return err
+				}
+				r.cleanup(func() { _ = unix.Unmount(r.root, unix.MNT_DETACH) })
+				return bind(r)
+			}
+		},
+		harm: unmounted, heal: mounted, settles: time.Minute,
+	},
+	{
+		name: "source emptied at once", promised: "nothing is deleted; shown; goes on when it is filled", times: 3, fast: true,
+		set: sure, shows: "empty", harm: emptied, heal: filled, settles: time.Minute,
+	},
+	{
+		name: "directories renamed while they are walked", promised: "converges by events alone", times: 20,
+		set: sure,
+		harm: func(ctx context.Context, r *rig) error {
+			defer r.quiet()()
+			a, b := filepath.Join(r.root, fmt.Sprintf("keep-a%d", r.next())), filepath.Join(r.root, fmt.Sprintf("keep-b%d", r.next()))
+			for i := range 300 {
+				d := filepath.Join(a, fmt.Sprint(i%20), fmt.Sprint(i))
+				if err := os.MkdirAll(d, 0o755); err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(d, "f"), record(r.rng, 500), 0o644); err != nil {
+					return err
+				}
+				if i%5 == 4 {
+					if err := os.Rename(a, b); err != nil {
+						return err
+					}
+					a, b = b, a
+				}
+			}
+			return nil
+		},
+	},
+	{
+		name: "a parent becomes a file, and back", promised: "converges; nothing fails for ever", times: 20, fast: true,
+		set: sure,
+		harm: func(ctx context.Context, r *rig) error {
+			p := filepath.Join(r.root, fmt.Sprintf("keep-parent-%d", r.next()))
+			for i := range 20 {
+				if err := os.MkdirAll(filepath.Join(p, "x"), 0o755); err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(p, "x", "f"), record(r.rng, 500), 0o644); err != nil {
+					return err
+				}
+				if err := lab.Pause(ctx, r.random(0, 30*time.Millisecond)); err != nil {
+					return err
+				}
+				if err := os.RemoveAll(p); err != nil {
+					return err
+				}
+				if err := os.WriteFile(p, record(r.rng, 100+i), 0o644); err != nil {
+					return err
+				}
+				if err := lab.Pause(ctx, r.random(0, 30*time.Millisecond)); err != nil {
+					return err
+				}
+				if err := os.Remove(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+	{
+		name: "files vanish", promised: "no failure, nothing left behind", times: 20,
+		set: sure,
+		harm: func(_ context.Context, r *rig) error {
+			for i := range 1000 {
+				p := filepath.Join(r.root, fmt.Sprintf("keep-vanish-%d", i))
+				if err := os.WriteFile(p, record(r.rng, 100), 0o644); err != nil {
+					return err
+				}
+				if err := os.Remove(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+	{
+		name: "a file grows and shrinks while it ships", promised: "never torn; its last content is there", times: 20,
+		set: sure, harm: growAndShrink,
+	},
+	{
+		name: "rewritten with equal size in one second", promised: "its last content is there", times: 20, fast: true,
+		set: sure,
+		harm: func(ctx context.Context, r *rig) error {
+			p := fmt.Sprintf("keep-equal-%d", r.next())
+			var err error
+			for range 30 {
+				if err = os.WriteFile(filepath.Join(r.root, p), record(r.rng, 1000), 0o644); err != nil {
+					return err
+				}
+				if err = lab.Pause(ctx, r.random(0, 20*time.Millisecond)); err != nil {
+					return err
+				}
+			}
+			_, err = r.arrives(ctx, p, 10*time.Second)
+			return err
+		},
+	},
+	{
+		name: "a file is written slowly", promised: "nothing of it ships before it is closed", times: 1,
+		set: sure, harm: func(ctx context.Context, r *rig) error { return writeSlowly(ctx, r, r.long) },
+	},
+	{
+		name: "an unreadable file", promised: "listed by name; all others ship; heals", times: 3,
+		lacks: needsRoot, shows: "keep-unreadable", settles: 2 * time.Minute,
+		set: func(r *rig) {
+			sure(r)
+			r.still, r.stranger = true, true
+			r.command = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+			r.before = func(r *rig) error {
+				for _, d := range []string{r.target, r.state} {
+					if err := os.Chown(d, nobody, nobody); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		},
+		harm: func(ctx context.Context, r *rig) error {
+			p := filepath.Join(r.root, "keep-unreadable")
+			if err := os.WriteFile(p, record(r.rng, 100), 0o000); err != nil {
+				return err
+			}
+			return r.othersArrive(ctx)
+		},
+		heal: func(_ context.Context, r *rig) error {
+			return os.Chmod(filepath.Join(r.root, "keep-unreadable"), 0o644)
+		},
+	},
+}
+
+// growAndShrink changes files in place again and again while they ship: they are
+// whole after each close, and only then.
+func growAndShrink(ctx context.Context, r *rig) error {
+	p := filepath.Join(r.root, fmt.Sprintf("keep-grows-%d", r.next()))
+	first := record(r.rng, 1<<20)
+	for range 20 {
+		if err := os.WriteFile(p, first, 0o644); err != nil {
+			return err
+		}
+		if err := lab.Pause(ctx, r.random(0, 40*time.Millisecond)); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(record(r.rng, 1<<20))
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if err := lab.Pause(ctx, r.random(0, 40*time.Millisecond)); err != nil {
+			return err
+		}
+		if err := os.Truncate(p, int64(len(first))); err != nil {
+			return err
+		}
+		if err := lab.Pause(ctx, r.random(0, 40*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveAll moves what is in one folder to another.
+func moveAll(from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	list, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".nfs") {
+			continue
+		}
+		if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	if err := os.Chdir("../.."); err != nil { // where the program is run, too
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// TestPromisesHold injects the quick faults, each once: make faults does all.
+func TestPromisesHold(t *testing.T) {
+	for _, tool := range []string{"rsync", "redis-server", "ssh"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	s := testSuite(t)
+	var err error
+	if s.binary, err = s.build(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range faults() {
+		if !f.fast {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			rep := s.run(t.Context(), f, 1, uint64(i))
+			if rep.skipped != "" {
+				t.Skip(rep.skipped)
+			}
+			if rep.err != nil {
+				t.Errorf("%s was promised; seed %d: %v", f.promised, rep.seed, rep.err)
+			}
+			t.Log(rep.seen())
+		})
+	}
+}
+
+// TestAProtectionThatIsTakenOutIsMissed tells whether the checks can fail.
+func TestAProtectionThatIsTakenOutIsMissed(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip(err)
+	}
+	s := testSuite(t)
+	const without = "names of every kind"
+	var err error
+	if s.binary, err = s.build(t.Context(), protections[without]); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults() {
+		if f.name != without {
+			continue
+		}
+		f.settles = 3 * time.Second // it never does
+		if rep := s.run(t.Context(), f, 3, 1); rep.err == nil || !strings.Contains(rep.err.Error(), "C1") && !strings.Contains(rep.err.Error(), "C2") {
+			t.Errorf("without its protection: %v", rep.err)
+		}
+	}
+}
+
+// Each protection belongs to a fault, and its patches fit the code.
+func TestProtectionsFit(t *testing.T) {
+	known := map[string]bool{}
+	for _, f := range faults() {
+		if known[f.name] {
+			t.Errorf("two faults are called %q", f.name)
+		}
+		known[f.name] = true
+		if f.times < 1 || f.promised == "" || f.harm == nil {
+			t.Errorf("%q is not complete", f.name)
+		}
+	}
+	for name, patches := range protections {
+		if !known[name] {
+			t.Errorf("there is no fault %q", name)
+		}
+		if _, err := overlay(t.TempDir(), patches); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range stormy {
+		if !known[name] {
+			t.Errorf("a storm has no fault %q", name)
+		}
+	}
+}
+
+func testSuite(t *testing.T) *suite {
+	t.Helper()
+	dir := t.TempDir()
+	for at := dir; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
+		_ = os.Chmod(at, 0o755)
+	}
+	return &suite{out: t.Output(), dir: dir, long: 5 * time.Second, fast: true}
+}
+
+func TestTornFilesAreSeen(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	one, two := record(rng, 1000), record(rng, 1)
+	for _, whole := range [][]byte{one, two, bytes.Join([][]byte{one, two, one}, nil)} {
+		if why := torn(whole); why != "" {
+			t.Errorf("a whole file: %s", why)
+		}
+	}
+	other := record(rng, 1000)
+	for what, bad := range map[string][]byte{
+		"nothing": {}, "a beginning": one[:500], "an end": one[500:], "half a head": append(bytes.Clone(one), two[:10]...), "zeros": make([]byte, 1000),
+		"two halves": append(bytes.Clone(one[:500]), other[500:]...), "one flipped bit": flipped(one, 700), "a lost record's end": append(bytes.Clone(one), other[:900]...),
+	} {
+		if torn(bad) == "" {
+			t.Errorf("%s counts as whole", what)
+		}
+	}
+}
+
+func flipped(data []byte, at int) []byte {
+	data = bytes.Clone(data)
+	data[at] ^= 1
+	return data
+}
+
+// A churn repeats by its seed, and leaves only whole files when it rests.
+func TestChurnRepeats(t *testing.T) {
+	var trees []string
+	for range 2 {
+		dir := t.TempDir()
+		root, outside := filepath.Join(dir, "root"), filepath.Join(dir, "outside")
+		for _, d := range []string{root, outside} {
+			if err := os.Mkdir(d, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := newChurn(rand.New(rand.NewPCG(7, 7)), root, outside)
+		for range 2000 {
+			c.step()
+		}
+		var b strings.Builder
+		_ = filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			b.WriteString(strings.TrimPrefix(p, root) + " " + e.Type().String() + "\n")
+			if e.Type().IsRegular() {
+				data, err := os.ReadFile(p)
+				if why := torn(data); err != nil || why != "" {
+					t.Errorf("%q: %v %s", p, err, why)
+				}
+				b.Write(data)
+			}
+			return nil
+		})
+		trees = append(trees, b.String())
+	}
+	if trees[0] != trees[1] || len(trees[0]) < 1000 {
+		t.Errorf("two churns with one seed differ, or there is nothing: %d and %d bytes", len(trees[0]), len(trees[1]))
+	}
+}
+
+// The reader sees a torn file, and knows what rsync has not received yet.
+func TestReaderSeesTornFiles(t *testing.T) {
+	r := &reader{target: t.TempDir()}
+	rng := rand.New(rand.NewPCG(1, 1))
+	data := record(rng, 1000)
+	for name, data := range map[string][]byte{"whole": data, "torn": data[:999], ".part.AbC123": data[:10]} {
+		if err := os.WriteFile(filepath.Join(r.target, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r.run(ctx)
+	reads, torn := r.seen()
+	if reads < 2 || len(torn) == 0 || !strings.HasPrefix(torn[0], `"torn"`) {
+		t.Errorf("%d reads, torn: %q", reads, torn)
+	}
+	for _, one := range torn {
+		if !strings.HasPrefix(one, `"torn"`) {
+			t.Error(one)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
+)
+
+const (
+	second, minute = time.Second, time.Minute
+	pauseUnit      = time.Millisecond
+)
+
+// delays are those of single files to the second target.
+func (r *rig) delays(ctx context.Context, n int) ([]time.Duration, error) {
+	var all []time.Duration
+	for range n {
+		p, err := r.mark()
+		if err != nil {
+			return nil, err
+		}
+		begun := time.Now()
+		at := filepath.Join(r.nth(2), p)
+		err = lab.Until(ctx, 10*second, 200*time.Microsecond, func() bool { info, err := os.Lstat(at); return err == nil && info.Size() > 0 })
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", at, err)
+		}
+		all = append(all, time.Since(begun))
+		if err := lab.Pause(ctx, r.random(50*pauseUnit, 150*pauseUnit)); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// oneOfFive cuts the first target off and compares how the second fares.
+func oneOfFive(ctx context.Context, r *rig) error {
+	const files = 100
+	before, err := r.delays(ctx, files)
+	if err != nil {
+		return err
+	}
+	r.link.Hole(true)
+	seen := r.shown(ctx, failing)
+	if _, err := r.mark(); err != nil {
+		return err
+	}
+	if _, err := seen(); err != nil {
+		return err
+	}
+	if err := lab.Pause(ctx, r.long); err != nil {
+		return err
+	}
+	after, err := r.delays(ctx, files)
+	if err != nil {
+		return err
+	}
+	p50, p99 := files/2, files*99/100
+	r.note("p50 %.1f ms, p99 %.1f before; %.1f and %.1f beside it", ms(before[p50]), ms(before[p99]), ms(after[p50]), ms(after[p99]))
+	if after[p50] > before[p50]*3/2+5*pauseUnit {
+		return fmt.Errorf("the p50 of another target was %s and is %s", before[p50], after[p50])
+	}
+	if after[p99] > 3*before[p99]+20*pauseUnit {
+		return fmt.Errorf("the p99 of another target was %s and is %s", before[p99], after[p99])
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+var timeFaults = []fault{
+	{
+		name: "times of 1970 and 2106", promised: "ship as they are", times: 20, fast: true, set: sure,
+		harm: func(_ context.Context, r *rig) error {
+			for i, at := range []time.Time{time.Unix(0, 0), time.Unix(1, 1), time.Unix(1<<31-1, 0), time.Unix(1<<32-1, 999_999_999), time.Now().Add(24 * time.Hour), time.Now().Add(-24 * time.Hour)} {
+				p := filepath.Join(r.root, fmt.Sprintf("keep-time-%d", i))
+				if err := os.WriteFile(p, record(r.rng, 100), 0o644); err != nil {
+					return err
+				}
+				if err := os.Chtimes(p, at, at); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+	{
+		name: "one target of five stopped", promised: "the others are as fast as before", times: 1,
+		set:  func(r *rig) { overSSH(r); r.still, r.targets = true, 5 },
+		harm: oneOfFive, heal: hole(false), settles: 2 * minute, killed: true,
+	},
+}

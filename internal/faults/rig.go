@@ -1,0 +1,442 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	vocabulary "github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lab"
+)
+
+// rig is a fastsync at work on a root that changes all the time, with the real
+// servers around it, all of its own.
+type rig struct {
+	binary string
+	dir    string
+	rng    *rand.Rand
+	seed   uint64
+
+	// What a fault may set before the start.
+	way      string   // how the target is reached: "" for a folder, "ssh", "daemon", "pull"
+	apart    bool     // agent and subscriber are processes of their own
+	managed  bool     // fastsync has a redis-server of its own
+	watch    string   // "fsnotify", "fanotify"; "" for auto
+	args     []string // further flags
+	command  []string // what runs fastsync, as prlimit does
+	redisArg []string
+	targets  int  // 0 means 1
+	still    bool // nothing changes but by the fault itself
+	plain    bool // files come whole by rename
+	strict   bool // ssh checks the host's key
+	stranger bool // fastsync is another user, who cannot give files away
+	env      []string
+	before   func(r *rig) error // makes folders of its own kind
+
+	root, outside, target, state string
+
+	redis  *lab.Redis
+	proxy  *lab.Proxy // between fastsync and Redis
+	sshd   *lab.SSHD
+	daemon *lab.Daemon
+	link   *lab.Proxy // between fastsync and sshd or daemon
+	client *redis.Client
+
+	agent, sub *lab.Group // one and the same unless apart
+	log        *os.File
+
+	churn    *churn
+	reader   *reader
+	canary   canary
+	base     bounds
+	running  sync.WaitGroup
+	quit     context.CancelFunc
+	cleanups []func()
+	markers  int
+	long     time.Duration // how long what is away stays away
+
+	// What injections have to tell.
+	noted  []string
+	most   map[string]time.Duration
+	counts map[string]int
+}
+
+const (
+	name   = "media"
+	nobody = 65534 // the user of who is a stranger
+)
+
+func newRig(binary, dir string, seed uint64) *rig {
+	return &rig{
+		most: map[string]time.Duration{}, counts: map[string]int{},
+		binary: binary, dir: dir, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)),
+		root: filepath.Join(dir, "root"), outside: filepath.Join(dir, "outside"), target: filepath.Join(dir, "target"), state: filepath.Join(dir, "state"),
+	}
+}
+
+// start makes everything and waits until the target equals the root.
+func (r *rig) start(ctx context.Context) (err error) {
+	for _, d := range []string{r.root, r.outside, r.target, r.state} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	if r.before != nil {
+		if err := r.before(r); err != nil {
+			return err
+		}
+	}
+	if r.log, err = os.Create(filepath.Join(r.dir, "log")); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(r.root, "keep"), record(r.rng, 10), 0o644); err != nil {
+		return err
+	}
+	if r.canary, err = newCanary(r); err != nil {
+		return err
+	}
+	if err := r.serve(ctx); err != nil {
+		return err
+	}
+	r.churn = newChurn(rand.New(rand.NewPCG(r.seed, 2)), r.root, r.outside)
+	r.churn.plain = r.plain
+	for range 100 {
+		r.churn.step()
+	}
+	if r.stranger {
+		if err := filepath.WalkDir(r.root, func(p string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(p, nobody, nobody))
+		}); err != nil {
+			return err
+		}
+	}
+	if err := r.startAll(); err != nil {
+		return err
+	}
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	ctx, r.quit = context.WithCancel(ctx)
+	r.reader = &reader{target: r.target}
+	r.running.Go(func() { r.reader.run(ctx) })
+	if !r.still {
+		r.running.Go(func() { r.churn.run(ctx) })
+	}
+	if err := lab.Pause(ctx, time.Second); err != nil { // so that the baseline is of something at work
+		return err
+	}
+	r.base = r.bounds()
+	return nil
+}
+
+// serve starts the servers that the way needs.
+func (r *rig) serve(ctx context.Context) (err error) {
+	if !r.managed {
+		if r.redis, err = lab.NewRedis(ctx, r.dir, r.redisArg...); err != nil {
+			return err
+		}
+		if r.proxy, err = lab.NewProxy(r.redis.Address(), 0); err != nil {
+			return err
+		}
+		r.client = r.redis.Client()
+	}
+	to := 0
+	switch r.way {
+	case "ssh", "pull":
+		// No start-up files: bash reads them for a command of an sshd only as the
+		// first shell, and what is killed in them may leave locks for all others.
+		if r.sshd, err = lab.NewSSHD(ctx, r.dir, "SetEnv SHLVL=2"); err != nil {
+			return err
+		}
+		r.sshd.Strict = r.strict
+		to = r.sshd.Port
+	case "daemon":
+		if r.daemon, err = lab.NewDaemon(ctx, r.dir, "mod", r.target); err != nil {
+			return err
+		}
+		to = r.daemon.Port
+	}
+	if to != 0 {
+		r.link, err = lab.NewProxy("127.0.0.1:"+strconv.Itoa(to), 0)
+	}
+	return err
+}
+
+// url is of Redis as fastsync sees it.
+func (r *rig) url() []string {
+	if r.managed {
+		return []string{"--state-dir", r.state}
+	}
+	return []string{"--redis", fmt.Sprintf("redis://127.0.0.1:%d", r.proxy.Port())}
+}
+
+// directly is past the proxy.
+func (r *rig) directly() []string {
+	if r.managed {
+		return r.url()
+	}
+	return []string{"--redis", "redis://" + r.redis.Address()}
+}
+
+func (r *rig) startAll() error {
+	if r.agent == nil {
+		if err := r.startAgent(); err != nil {
+			return err
+		}
+	}
+	if r.apart && r.sub == nil {
+		return r.startSub()
+	}
+	return nil
+}
+
+func (r *rig) flags() []string {
+	watch := r.watch
+	if watch == "" {
+		watch = "auto"
+	}
+	return append(r.url(), "--name", name, "--watch", watch, "--log-format", "json")
+}
+
+func (r *rig) startAgent() (err error) {
+	args := append([]string{"agent", "--source", r.root}, r.flags()...)
+	if !r.apart {
+		args = append([]string{"run", "--source", r.root}, append(r.flags(), r.toTarget()...)...)
+		if r.managed {
+			args = append(args, "--redis-listen", "")
+		}
+	}
+	r.agent, err = r.launch(append(args, r.args...))
+	if !r.apart {
+		r.sub = r.agent
+	}
+	return err
+}
+
+func (r *rig) startSub() (err error) {
+	source := r.root
+	if r.way == "pull" {
+		source = "127.0.0.1:" + r.root
+	}
+	r.sub, err = r.launch(append(append([]string{"subscribe", "--source", source}, r.flags()...), append(r.toTarget(), r.args...)...))
+	return err
+}
+
+func (r *rig) toTarget() []string {
+	args := []string{"--delete", "--max-delete", "1000000", "--sweep-every", "0"}
+	switch r.way {
+	case "ssh":
+		args = append(args, "--target", "t=127.0.0.1:"+r.target, "--rsh", r.sshd.Rsh(r.link.Port()))
+	case "pull":
+		args = append(args, "--target", "t="+r.target, "--rsh", r.sshd.Rsh(r.link.Port()))
+	case "daemon":
+		args = append(args, "--target", fmt.Sprintf("t=rsync://127.0.0.1:%d/mod/", r.link.Port()))
+	default:
+		args = append(args, "--target", "t="+r.target)
+	}
+	for i := 2; i <= r.targets; i++ {
+		args = append(args, "--target", fmt.Sprintf("t%d=%s", i, r.nth(i)))
+	}
+	return args
+}
+
+// nth is the folder of the target tN.
+func (r *rig) nth(n int) string { return r.target + strconv.Itoa(n) }
+
+func (r *rig) launch(args []string) (*lab.Group, error) {
+	all := append(append(r.command[:len(r.command):len(r.command)], r.binary), args...)
+	cmd := exec.Command(all[0], all[1:]...)
+	cmd.Env = append(os.Environ(), r.env...)
+	cmd.Stdout, cmd.Stderr = r.log, r.log
+	return lab.Start(cmd)
+}
+
+// stop ends fastsync as an operator does.
+func (r *rig) stop() {
+	for _, g := range []*lab.Group{r.agent, r.sub} {
+		if g != nil {
+			g.End()
+		}
+	}
+	r.agent, r.sub = nil, nil
+}
+
+// close ends and removes everything.
+func (r *rig) close() {
+	if r.quit != nil {
+		r.quit()
+	}
+	r.running.Wait()
+	r.stop()
+	for i := len(r.cleanups) - 1; i >= 0; i-- {
+		r.cleanups[i]()
+	}
+	for _, p := range []*lab.Proxy{r.proxy, r.link} {
+		if p != nil {
+			p.Close()
+		}
+	}
+	if r.client != nil {
+		_ = r.client.Close()
+	}
+	r.redis.End()
+	r.sshd.End()
+	r.daemon.End()
+	if r.log != nil {
+		r.log.Close()
+	}
+}
+
+// cleanup is done at the end, the last first.
+func (r *rig) cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
+
+// status is what the rig needs of status --json.
+type status struct {
+	Agent *struct {
+		CaughtUp time.Time `json:"caught_up"`
+	} `json:"agent"`
+	Targets []struct {
+		Target    string `json:"target"`
+		Health    string `json:"health"`
+		Live      bool   `json:"live"`
+		Gap       string `json:"gap"`
+		LagEvents int64  `json:"lag_events"`
+		Sweep     struct {
+			Running  bool      `json:"running"`
+			Finished time.Time `json:"finished"`
+			Drift    int       `json:"drift"`
+			Left     int       `json:"left"`
+		} `json:"sweep"`
+		Paths []struct {
+			Path string `json:"path"`
+			Why  string `json:"why"`
+		} `json:"failed_paths"`
+	} `json:"targets"`
+}
+
+// fastsync runs a command of it; both outputs come together.
+func (r *rig) fastsync(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, r.binary, args...).CombinedOutput()
+	return string(out), err
+}
+
+// ask is what an operator sees, which may be why nothing can be seen.
+func (r *rig) ask(ctx context.Context) string {
+	out, _ := r.fastsync(ctx, append([]string{"status", "--json", "--name", name}, r.url()...)...)
+	return out
+}
+
+func (r *rig) status(ctx context.Context) (status, error) {
+	var st status
+	out, err := r.fastsync(ctx, append([]string{"status", "--json", "--name", name}, r.directly()...)...)
+	if jsonErr := json.Unmarshal([]byte(out), &st); jsonErr != nil {
+		return st, errors.Join(err, jsonErr)
+	}
+	return st, nil
+}
+
+// ready waits until everything is live, watched, swept and equal.
+func (r *rig) ready(ctx context.Context) error {
+	var last status
+	err := lab.Until(ctx, time.Minute, 100*time.Millisecond, func() bool {
+		st, err := r.status(ctx)
+		if last = st; err != nil || st.Agent == nil || st.Agent.CaughtUp.IsZero() || len(st.Targets) != max(r.targets, 1) {
+			return r.agent.Over()
+		}
+		for _, t := range st.Targets {
+			if !t.Live || t.Sweep.Running || t.Sweep.Finished.IsZero() || t.Health != "ok" {
+				return r.agent.Over()
+			}
+		}
+		return true
+	})
+	if err == nil && r.agent.Over() {
+		err = errors.New("it ended")
+	}
+	if err != nil {
+		return fmt.Errorf("fastsync does not become ready: %w; status %+v; it said: %s", err, last, r.tail(2000))
+	}
+	return nil
+}
+
+func (r *rig) said() []byte {
+	text, _ := os.ReadFile(r.log.Name())
+	return text
+}
+
+func (r *rig) tail(n int) []byte {
+	text := r.said()
+	return text[max(0, len(text)-n):]
+}
+
+// lines counts the lines of the log from a place on that have a message.
+func (r *rig) lines(from int, messages ...string) (n int) {
+	text := r.said()
+	for line := range bytes.Lines(text[min(from, len(text)):]) {
+		var l struct {
+			Message string `json:"message"`
+		}
+		if json.Unmarshal(line, &l) != nil {
+			continue
+		}
+		for _, m := range messages {
+			if strings.HasPrefix(l.Message, m) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// quiet holds the churn until the function that it returns is called.
+func (r *rig) quiet() (release func()) {
+	r.churn.mu.Lock()
+	return r.churn.mu.Unlock
+}
+
+// mark makes a file whose arrival is looked for.
+func (r *rig) mark() (string, error) {
+	r.markers++
+	p := fmt.Sprintf("keep-%d", r.markers)
+	return p, os.WriteFile(filepath.Join(r.root, p), record(r.rng, 5000), 0o644)
+}
+
+// arrives waits for a file at the target, and returns how long it took.
+func (r *rig) arrives(ctx context.Context, p string, patience time.Duration) (time.Duration, error) {
+	want, err := os.ReadFile(filepath.Join(r.root, p))
+	if err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	err = lab.Until(ctx, patience, 2*time.Millisecond, func() bool {
+		got, err := os.ReadFile(filepath.Join(r.target, p))
+		return err == nil && bytes.Equal(got, want)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s is not at the target after %s: %w", p, patience, err)
+	}
+	return time.Since(begun), nil
+}
+
+// keys are those of the root.
+func keys() vocabulary.Keys { return vocabulary.NewKeys(name) }
+
+// random is between two durations.
+func (r *rig) random(from, to time.Duration) time.Duration {
+	return from + time.Duration(r.rng.Int64N(int64(to-from)))
+}
