@@ -147,12 +147,14 @@ func (r *Rsyncer) startConfined(cmd *exec.Cmd) (lock *readlock.Lock, err error) 
 	if !r.pull {
 		files.Read = append(files.Read, r.source)
 	}
-	if !remote(r.target) {
+	switch {
+	case remote(r.target):
+	case slices.Contains(cmd.Args, "-n"): // another run may make it meanwhile
+		files.Read = append(files.Read, existing(r.target))
+	default:
 		// Only what exists can be allowed, so that it is not left to --mkpath.
-		if !slices.Contains(cmd.Args, "-n") {
-			if err := os.MkdirAll(r.target, 0o777); err != nil {
-				return nil, noTarget{err}
-			}
+		if err := os.MkdirAll(r.target, 0o777); err != nil {
+			return nil, noTarget{err}
 		}
 		files.Write = append(files.Write, r.target)
 	}
@@ -168,6 +170,15 @@ func (r *Rsyncer) startConfined(cmd *exec.Cmd) (lock *readlock.Lock, err error) 
 		lock.Serve(readlock.Told{})
 	}
 	return lock, err
+}
+
+// existing is a folder, or the nearest one above it that is there.
+func existing(folder string) string {
+	for at := filepath.Clean(folder); ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || at == "/" {
+			return at
+		}
+	}
 }
 
 // noTarget is why a local target's folder cannot be made.

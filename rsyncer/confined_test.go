@@ -142,6 +142,24 @@ func TestAnotherFolderAtTheTarget(t *testing.T) {
 	}
 }
 
+// A compare that began while there was no target sees the one that a batch makes
+// meanwhile.
+func TestTheTargetIsMadeDuringACompare(t *testing.T) {
+	needLandlock(t)
+	t.Parallel()
+	cfg := setup(t)
+	write(t, cfg.Source, "a", "x")
+	cfg.Target = filepath.Join(cfg.Target, "new", "folder")
+	r := open(t, cfg)
+	must(t, r.Unconfined())
+	p, err := r.start(fastsync.Bulk, r.operands(append(r.args(fastsync.Bulk, spec{trees, true, -1}), "-n")), nil)
+	must(t, err)
+	write(t, cfg.Target, "b", "x")
+	if res := p.feed(context.Background(), []byte("/\x00"), func(item) {}, r.cfg.Stall); res.code != exitOK {
+		t.Errorf("%+v", res)
+	}
+}
+
 func TestWhyUnconfined(t *testing.T) {
 	t.Parallel()
 	cfg := setup(t)
