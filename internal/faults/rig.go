@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -175,22 +173,6 @@ func (r *rig) serve(ctx context.Context) (err error) {
 	return err
 }
 
-// url is of Redis as fastsync sees it.
-func (r *rig) url() []string {
-	if r.managed {
-		return []string{"--state-dir", r.state}
-	}
-	return []string{"--redis", fmt.Sprintf("redis://127.0.0.1:%d", r.proxy.Port())}
-}
-
-// directly is past the proxy.
-func (r *rig) directly() []string {
-	if r.managed {
-		return r.url()
-	}
-	return []string{"--redis", "redis://" + r.redis.Address()}
-}
-
 func (r *rig) startAll() error {
 	if r.agent == nil {
 		if err := r.startAgent(); err != nil {
@@ -201,14 +183,6 @@ func (r *rig) startAll() error {
 		return r.startSub()
 	}
 	return nil
-}
-
-func (r *rig) flags() []string {
-	watch := r.watch
-	if watch == "" {
-		watch = "auto"
-	}
-	return append(r.url(), "--name", name, "--watch", watch, "--log-format", "json")
 }
 
 func (r *rig) startAgent() (err error) {
@@ -234,27 +208,6 @@ func (r *rig) startSub() (err error) {
 	r.sub, err = r.launch(append(append([]string{"subscribe", "--source", source}, r.flags()...), append(r.toTarget(), r.args...)...))
 	return err
 }
-
-func (r *rig) toTarget() []string {
-	args := []string{"--delete", "--max-delete", "1000000", "--sweep-every", "0"}
-	switch r.way {
-	case "ssh":
-		args = append(args, "--target", "t=127.0.0.1:"+r.target, "--rsh", r.sshd.Rsh(r.link.Port()))
-	case "pull":
-		args = append(args, "--target", "t="+r.target, "--rsh", r.sshd.Rsh(r.link.Port()))
-	case "daemon":
-		args = append(args, "--target", fmt.Sprintf("t=rsync://127.0.0.1:%d/mod/", r.link.Port()))
-	default:
-		args = append(args, "--target", "t="+r.target)
-	}
-	for i := 2; i <= r.targets; i++ {
-		args = append(args, "--target", fmt.Sprintf("t%d=%s", i, r.nth(i)))
-	}
-	return args
-}
-
-// nth is the folder of the target tN.
-func (r *rig) nth(n int) string { return r.target + strconv.Itoa(n) }
 
 func (r *rig) launch(args []string) (*lab.Group, error) {
 	all := append(append(r.command[:len(r.command):len(r.command)], r.binary), args...)
@@ -302,106 +255,6 @@ func (r *rig) close() {
 
 // cleanup is done at the end, the last first.
 func (r *rig) cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-
-// status is what the rig needs of status --json.
-type status struct {
-	Agent *struct {
-		CaughtUp time.Time `json:"caught_up"`
-	} `json:"agent"`
-	Targets []struct {
-		Target    string `json:"target"`
-		Health    string `json:"health"`
-		Live      bool   `json:"live"`
-		Gap       string `json:"gap"`
-		LagEvents int64  `json:"lag_events"`
-		Sweep     struct {
-			Running  bool      `json:"running"`
-			Finished time.Time `json:"finished"`
-			Drift    int       `json:"drift"`
-			Left     int       `json:"left"`
-		} `json:"sweep"`
-		Paths []struct {
-			Path string `json:"path"`
-			Why  string `json:"why"`
-		} `json:"failed_paths"`
-	} `json:"targets"`
-}
-
-// fastsync runs a command of it; both outputs come together.
-func (r *rig) fastsync(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, r.binary, args...).CombinedOutput()
-	return string(out), err
-}
-
-// ask is what an operator sees, which may be why nothing can be seen.
-func (r *rig) ask(ctx context.Context) string {
-	out, _ := r.fastsync(ctx, append([]string{"status", "--json", "--name", name}, r.url()...)...)
-	return out
-}
-
-func (r *rig) status(ctx context.Context) (status, error) {
-	var st status
-	out, err := r.fastsync(ctx, append([]string{"status", "--json", "--name", name}, r.directly()...)...)
-	if jsonErr := json.Unmarshal([]byte(out), &st); jsonErr != nil {
-		return st, errors.Join(err, jsonErr)
-	}
-	return st, nil
-}
-
-// ready waits until everything is live, watched, swept and equal.
-func (r *rig) ready(ctx context.Context) error {
-	var last status
-	err := lab.Until(ctx, time.Minute, 100*time.Millisecond, func() bool {
-		st, err := r.status(ctx)
-		if last = st; err != nil || st.Agent == nil || st.Agent.CaughtUp.IsZero() || len(st.Targets) != max(r.targets, 1) {
-			return r.agent.Over()
-		}
-		for _, t := range st.Targets {
-			if !t.Live || t.Sweep.Running || t.Sweep.Finished.IsZero() || t.Health != "ok" {
-				return r.agent.Over()
-			}
-		}
-		return true
-	})
-	if err == nil && r.agent.Over() {
-		err = errors.New("it ended")
-	}
-	if err != nil {
-		return fmt.Errorf("fastsync does not become ready: %w; status %+v; it said: %s", err, last, r.tail(2000))
-	}
-	return nil
-}
-
-func (r *rig) said() []byte {
-	text, _ := os.ReadFile(r.log.Name())
-	return text
-}
-
-func (r *rig) tail(n int) []byte {
-	text := r.said()
-	return text[max(0, len(text)-n):]
-}
-
-// lines counts the lines of the log from a place on that have a message.
-func (r *rig) lines(from int, messages ...string) (n int) {
-	text := r.said()
-	for line := range bytes.Lines(text[min(from, len(text)):]) {
-		var l struct {
-			Message string `json:"message"`
-		}
-		if json.Unmarshal(line, &l) != nil {
-			continue
-		}
-		for _, m := range messages {
-			if strings.HasPrefix(l.Message, m) {
-				n++
-			}
-		}
-	}
-	return n
-}
 
 // quiet holds the churn until the function that it returns is called.
 func (r *rig) quiet() (release func()) {

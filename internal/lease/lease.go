@@ -57,14 +57,14 @@ func Probe(path string) (State, error) {
 // ProbeFile is Probe for a path that was a regular file a moment ago, at half
 // the cost. Of anything else it says Unknown.
 func ProbeFile(path string) (State, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return outcome("open", path, err)
 	}
 	defer unix.Close(fd) // which drops the lease
-	if _, err := retry(func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK) }); err != nil {
+	if _, err := Retry(func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK) }); err != nil {
 		return outcome("ask for a lease on", path, err)
 	}
 	return Closed, nil
@@ -85,8 +85,8 @@ func outcome(doing, path string, err error) (State, error) {
 	return Unknown, fmt.Errorf("%s %q: %w", doing, path, err)
 }
 
-// retry runs call again for as long as a signal interrupts it.
-func retry(call func() (int, error)) (int, error) {
+// Retry runs a system call again for as long as a signal interrupts it.
+func Retry(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
 		if !errors.Is(err, unix.EINTR) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // lease is what the program's lease on its file is, or is to be: F_UNLCK while a
@@ -92,28 +94,18 @@ func (l *Lock) open(n notification) (fd int, name string, err error) {
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	var errno unix.Errno
-	fd, err = retry(func() (int, error) { return unix.Openat2(dir, name, &how) })
+	fd, err = lease.Retry(func() (int, error) { return unix.Openat2(dir, name, &how) })
 	if errors.As(err, &errno) && errno != unix.EXDEV { // which leads out
 		return -1, "", cannot(errno)
 	}
 	if err != nil {
 		return -1, "", err
 	}
-	_, err = retry(func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK) })
+	_, err = lease.Retry(func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK) })
 	if errors.Is(err, unix.EAGAIN) {
 		err = errBusy
 	}
 	return fd, rel, err
-}
-
-// retry runs call again for as long as a signal interrupts it.
-func retry(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
 }
 
 // folder opens what a name is to be looked up in, and says by which name.
