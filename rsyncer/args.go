@@ -61,6 +61,9 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 		"--timeout=60",                                        // no guard by itself, but it turns keepalives on
 		"--mkpath", "--filter=H " + fastsync.PartialDir + "/", // the source may be a target of another fastsync
 	}
+	if r.trusts() {
+		args = append(args, trustSender)
+	}
 	end := r.farEnd()
 	if daemon(end) {
 		args = append(args, "--no-motd")

@@ -31,6 +31,7 @@ type confinement struct {
 	once     sync.Once
 	why      error // they are not; nil: they are
 	unlocked error // they may read what is being written
+	trusts   bool  // they need not check what the other side of a pull sends
 }
 
 // Unconfined says why the rsyncs of this host are not held to the root and the
@@ -65,10 +66,21 @@ func (r *Rsyncer) confinable() error {
 		return err
 	}
 	if r.escorts() {
-		return tryTaking()
+		if err := tryTaking(); err != nil {
+			return err
+		}
 	}
+	r.confinement.trusts = r.pull && r.tryConfined(trustSender) == nil
 	return nil
 }
+
+// trustSender turns off a check of rsync's, since 3.2.5, that what comes was asked
+// for. It takes names such as "a\\[b" for patterns and ends the whole run over them.
+const trustSender = "--trust-sender"
+
+// trusts tells whether a pull does without that check: the kernel holds it to the
+// target's folder anyway.
+func (r *Rsyncer) trusts() bool { return r.Unconfined() == nil && r.confinement.trusts }
 
 func isScript(name string) bool {
 	f, err := os.Open(name)
@@ -81,9 +93,10 @@ func isScript(name string) bool {
 	return bytes.Equal(start[:n], []byte("#!"))
 }
 
-// tryConfined lets a confined rsync copy a file.
-func (r *Rsyncer) tryConfined() error {
+// tryConfined lets a confined rsync copy a file, with some options.
+func (r *Rsyncer) tryConfined(options ...string) error {
 	return r.trial(func(cmd *exec.Cmd, files confine.Files, _ string) error {
+		cmd.Args = slices.Insert(cmd.Args, 1, options...)
 		said, err := output(cmd, func() error { return confine.Start(cmd, files) })
 		if err != nil {
 			return fmt.Errorf("%s does not run under Landlock: %w: %s", r.rsync, err, said)

@@ -187,3 +187,30 @@ func TestATargetThatCannotBeMade(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// rsync itself takes such names for patterns that it never asked for, and ends
+// the run over them: see trustSender.
+func TestAPullTakesNamesThatLookLikePatterns(t *testing.T) {
+	needLandlock(t)
+	t.Parallel()
+	remotes(t, true, func(t *testing.T, cfg Config, source, target string) {
+		names := []string{`a\[b/c`, `back\slash/*[m]?`, `d/\#012`}
+		for _, n := range names {
+			write(t, source, n, n)
+		}
+		r := open(t, cfg)
+		clean(t, ship(t, r, entry(append(names, "keep")...)))
+		clean(t, ship(t, r, scoped(`a\[b`, fastsync.Tree)))
+		same(t, compare(t, r, nil))
+		for _, n := range names {
+			if read(target, n) != n {
+				t.Errorf("%q is not at the target", n)
+			}
+		}
+		cfg.Unconfined = true
+		write(t, source, names[0], "new")
+		if _, err := open(t, cfg).Sync(t.Context(), fastsync.Live, entry(names[0])); err == nil || !strings.Contains(err.Error(), "rename the file") {
+			t.Errorf("unconfined: %v", err)
+		}
+	})
+}

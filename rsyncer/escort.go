@@ -45,7 +45,7 @@ const standIn = `sh -c 'exec 5<&0 6>&1 7>&2; printf "%s\0" $$ $# "$@" >&3; read 
 const firstCopy = 5
 
 // escorts tells whether the rsyncs here have remote shells.
-func (r *Rsyncer) escorts() bool { return slices.ContainsFunc(r.common(fastsync.Live), hasShell) }
+func (r *Rsyncer) escorts() bool { return remote(r.farEnd()) && !r.direct() }
 
 func hasShell(arg string) bool { return strings.HasPrefix(arg, "--rsh=") }
 

@@ -59,6 +59,7 @@ var known = []struct {
 	{"", " not responding.", fastsync.Transient, "the host does not answer any more: check the network, and that it is up"},
 	{"", "ssh: Could not resolve hostname", fastsync.Transient, "the host's name is not known: correct the target, or look at the name server"},
 	{"", "ssh: connect to host", fastsync.Transient, "the host does not answer: check that it is up, that its sshd runs and that no firewall is between"},
+	{"", "ERROR: rejecting unrequested file-list name", fastsync.Person, "rsync takes a file's name for a pattern, and only a confined pull lets it pass: rename the file, pull on a newer kernel, or push from the media host"},
 	{"", "rsync: command not found", fastsync.Person, "the host has no rsync: install it there"},
 	{"", "rsync: not found", fastsync.Person, "the host has no rsync: install it there"},
 }
