@@ -32,6 +32,9 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		if it.gone && !g.released {
 			s.deleted++
 		}
+		if i, ok := g.at[it.path]; ok && g.jobs[i].aged {
+			g.tell(it.path)
+		}
 	}
 	want := func() spec {
 		if g.released || !r.cfg.Delete {
@@ -39,7 +42,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
 	}
-	if s.lane == fastsync.Live && len(g.without) == 0 {
+	if s.lane == fastsync.Live && len(g.without) == 0 { // which never reads contents
 		p := r.pool.take(ctx, want())
 		defer r.pool.done()
 		if p != nil {
@@ -60,7 +63,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 	}
 	r.await(ctx, s.lane)
-	return r.cold(ctx, call{s.lane, r.operands(append(r.args(s.lane, want()), g.exclusions()...)), stdin, found})
+	return r.cold(ctx, call{s.lane, r.operands(append(r.args(s.lane, want()), g.more()...)), stdin, found})
 }
 
 // cold starts an rsync for a run. If it was refused before it said anything,

@@ -88,3 +88,24 @@ func TestRootGone(t *testing.T) { // fact 7, 16a
 	write(t, cfg.Source, "other", "x")
 	check("another", fastsync.Person)
 }
+
+// The directory of what is to be deleted becomes a file just before rsync looks:
+// that is no fault, and the next look says what is to be done.
+func TestADirectoryThatBecomesAFileIsNoFault(t *testing.T) {
+	t.Parallel()
+	cfg := setup(t)
+	cfg.Delete = true
+	write(t, cfg.Source, "d/stays", "stays")
+	write(t, cfg.Target, "d/gone", "gone")
+	dir := filepath.Join(cfg.Source, "d")
+	cfg.RsyncPath = script(t, `if [ -d `+dir+` ]; then rm -r `+dir+`; echo file > `+dir+`; fi; exec rsync "$@"`)
+	r := open(t, cfg)
+	out := ship(t, r, entry("d/gone"))
+	if len(out.Failed) > 0 || len(out.Again) != 1 {
+		t.Fatalf("%+v", out)
+	}
+	clean(t, ship(t, r, out.Again))
+	if read(cfg.Target, "d") != "file\n" {
+		t.Errorf("at the target: %q", read(cfg.Target, "d"))
+	}
+}

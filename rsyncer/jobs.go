@@ -14,6 +14,7 @@ type job struct {
 	path    string
 	changes []fastsync.Change
 	before  *mark  // of an entry that is a regular file, else nil
+	aged    bool   // its time of change does not vouch for its content
 	dir     bool   // as the gate saw it
 	alone   bool   // nothing below it, also in a run of listings or trees
 	listed  string // its directory, if that is in the list instead
@@ -27,6 +28,8 @@ type group struct {
 	without  []string             // files that are open: they follow
 	recent   map[string]time.Time // when files changed that had just changed at the look
 	at       map[string]int       // path → place in jobs: no path twice in a list
+	told     map[string]bool      // aged paths of which a run said something
+	read     bool                 // contents are compared, not only sizes and times
 }
 
 // groups in the order of their runs: deletions last, so that a file moved from
@@ -42,7 +45,7 @@ func (g *groups) add(k kind, p string, c fastsync.Change, info os.FileInfo) *gro
 	if g[slot] == nil {
 		g[slot] = &group{kind: k, released: c.Released, at: map[string]int{}, recent: map[string]time.Time{}}
 	}
-	g[slot].add(job{path: p, changes: []fastsync.Change{c}, dir: info != nil && info.IsDir(), before: markOf(info)})
+	g[slot].add(job{path: p, changes: []fastsync.Change{c}, dir: info != nil && info.IsDir(), before: markOf(info), aged: aged(info)})
 	return g[slot]
 }
 
@@ -111,9 +114,13 @@ func (g *group) imply(into *group, files map[string]string) {
 	g.jobs = kept
 }
 
-// exclusions are the arguments that leave out the files that are open.
-func (g *group) exclusions() []string {
+// more are the arguments of a run that only this group needs: to leave out the files
+// that are open, and to compare contents.
+func (g *group) more() []string {
 	var args []string
+	if g.read {
+		args = append(args, "--checksum")
+	}
 	for _, p := range g.without {
 		if strings.ContainsAny(p, "*?[") { // elsewhere a backslash is itself
 			p = wildcards.Replace(p)

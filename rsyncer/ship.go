@@ -105,7 +105,15 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		s.outcome.Again = append(s.outcome.Again, r.touched(g, jobs, s.begun)...)
 	}
 	s.outcome.Again = append(s.outcome.Again, r.beside(g, jobs, s.begun)...)
-	return r.settle(s, g.kind, jobs, open)
+	sure, doubted := s.doubt(g, jobs, open)
+	if err := r.settle(s, g.kind, sure, open); err != nil || len(doubted) == 0 {
+		return err
+	}
+	compared := &group{kind: entries, read: true, at: map[string]int{}}
+	for _, j := range doubted {
+		compared.add(j)
+	}
+	return r.ship(ctx, s, compared)
 }
 
 // ready checks that the source is there: an empty one would delete everything.
@@ -161,7 +169,7 @@ type verdict struct {
 func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, first result) (map[string]verdict, error) {
 	braked := first.code == exitMaxDeletes || held(first.notes)
 	open := map[string]verdict{}
-	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), append(g.exclusions(), "-n")...))
+	args := r.operands(append(r.args(s.lane, spec{g.kind, r.cfg.Delete, -1}), append(g.more(), "-n")...))
 	fresh := newDirs{}
 	res := r.cold(ctx, call{s.lane, args, list(g.kind, jobs), func(it item) {
 		if fresh.covers(it) || len(open) >= maxRemoved {

@@ -55,7 +55,7 @@ func (r *Rsyncer) overtaken(k kind, j job, v verdict) bool {
 		return !v.own
 	}
 	_, err := os.Lstat(r.source + j.path)
-	return k != deletes && (missing(err) || belowNoDirectory(v.reason))
+	return k != deletes && missing(err) || belowNoDirectory(v.reason)
 }
 
 // back tells whether what was to be deleted is there again: then rsync may have

@@ -203,6 +203,18 @@ func (r *rig) leftovers(ctx context.Context) error {
 		return fmt.Errorf("C6: fastsync sweep: %w: %s", err, out)
 	}
 	var found []string
+	late := lab.Until(ctx, 20*time.Second, 200*time.Millisecond, func() bool { // it does when nothing has run for a while
+		found = r.beginnings()
+		return len(found) == 0
+	})
+	if late != nil {
+		return fmt.Errorf("C6: left at the target after a sweep: %q", found[:min(len(found), 10)])
+	}
+	return nil
+}
+
+// beginnings are what rsyncs that were cut have left at the target.
+func (r *rig) beginnings() (found []string) {
 	_ = filepath.WalkDir(r.target, func(p string, e fs.DirEntry, err error) error {
 		if err == nil && (e.Name() == ".fastsync-partial" || received.MatchString(e.Name()) && !e.IsDir()) {
 			if _, err := os.Lstat(filepath.Join(r.root, strings.TrimPrefix(p, r.target))); err != nil {
@@ -211,10 +223,7 @@ func (r *rig) leftovers(ctx context.Context) error {
 		}
 		return nil
 	})
-	if len(found) > 0 {
-		return fmt.Errorf("C6: left at the target after a sweep: %q", found[:min(len(found), 10)])
-	}
-	return nil
+	return found
 }
 
 // shown asks for the status until it shows the fault, from now on; the function

@@ -12,6 +12,8 @@ type fault struct {
 	// times is how often a full run injects it; fast whether a fast run does, once.
 	times int
 	fast  bool
+	// patches make the fastsync that it is for; nil is for the code as it is.
+	patches []patch
 	// set changes the rig before anything of it starts.
 	set func(r *rig)
 	// harm breaks something, and heal mends it: after the status has shown it, if

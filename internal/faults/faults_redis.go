@@ -76,6 +76,10 @@ var redisFaults = []fault{
 			return nil
 		},
 	},
+	{
+		name: "a failover that loses writes", promised: "a gap, and swept", times: 20, settles: minute,
+		set: func(r *rig) { sure(r); r.redisArg = append(r.redisArg, "--repl-diskless-sync-delay", "0"); r.watched = true }, gap: true, harm: failOver, heal: failedOver,
+	},
 	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: sure, gap: true, harm: do("FLUSHALL")},
 	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: sure, gap: true, harm: do("DEL", keys().Events())},
 	{

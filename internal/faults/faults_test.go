@@ -84,6 +84,9 @@ func TestProtectionsFit(t *testing.T) {
 		if f.times < 1 || f.promised == "" || f.harm == nil {
 			t.Errorf("%q is not complete", f.name)
 		}
+		if _, err := overlay(t.TempDir(), f.patches); err != nil {
+			t.Errorf("%s: %v", f.name, err)
+		}
 	}
 	for name, patches := range protections {
 		if !known[name] {

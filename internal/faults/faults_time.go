@@ -90,6 +90,8 @@ var timeFaults = []fault{
 			return nil
 		},
 	},
+	clockJumps("ahead", aDay),
+	clockJumps("back", -aDay),
 	{
 		name: "one target of five stopped", promised: "the others are as fast as before", times: 1,
 		set:  func(r *rig) { overSSH(r); r.still, r.targets = true, 5 },

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 )
@@ -50,7 +49,8 @@ func (r *reader) run(ctx context.Context) {
 }
 
 func (r *reader) read(p string) {
-	f, err := os.Open(p)
+	rel, _ := filepath.Rel(r.target, p)
+	f, err := os.OpenInRoot(r.target, rel) // not by way of a link that has come in the way
 	if err != nil {
 		return // it has gone, or has become something else
 	}
@@ -66,7 +66,7 @@ func (r *reader) read(p string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.reads++; why != "" && len(r.torn) < 100 {
-		r.torn = append(r.torn, fmt.Sprintf("%q at %s: %s", strings.TrimPrefix(p, r.target+"/"), time.Now().Format("15:04:05.000"), why))
+		r.torn = append(r.torn, fmt.Sprintf("%q at %s: %s", rel, time.Now().Format("15:04:05.000"), why))
 	}
 }
 

@@ -36,6 +36,7 @@ type rig struct {
 	args     []string // further flags
 	command  []string // what runs fastsync, as prlimit does
 	redisArg []string
+	watched  bool // by a Sentinel, with a replica; past the proxy
 	targets  int  // 0 means 1
 	still    bool // nothing changes but by the fault itself
 	plain    bool // files come whole by rename
@@ -46,12 +47,13 @@ type rig struct {
 
 	root, outside, target, state string
 
-	redis  *lab.Redis
-	proxy  *lab.Proxy // between fastsync and Redis
-	sshd   *lab.SSHD
-	daemon *lab.Daemon
-	link   *lab.Proxy // between fastsync and sshd or daemon
-	client *redis.Client
+	redis    *lab.Redis
+	proxy    *lab.Proxy // between fastsync and Redis
+	sshd     *lab.SSHD
+	daemon   *lab.Daemon
+	sentinel *sentinel
+	link     *lab.Proxy // between fastsync and sshd or daemon
+	client   *redis.Client
 
 	agent, sub *lab.Group // one and the same unless apart
 	log        *os.File
@@ -65,6 +67,7 @@ type rig struct {
 	cleanups []func()
 	markers  int
 	long     time.Duration // how long what is away stays away
+	jumps    time.Time     // when the clock does, if it does
 
 	// What injections have to tell.
 	noted  []string
@@ -150,6 +153,11 @@ func (r *rig) serve(ctx context.Context) (err error) {
 			return err
 		}
 		r.client = r.redis.Client()
+	}
+	if r.watched {
+		if err = r.startSentinel(ctx); err != nil {
+			return err
+		}
 	}
 	to := 0
 	switch r.way {

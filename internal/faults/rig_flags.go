@@ -7,15 +7,18 @@ import (
 
 // url is of Redis as fastsync sees it.
 func (r *rig) url() []string {
-	if r.managed {
+	switch {
+	case r.managed:
 		return []string{"--state-dir", r.state}
+	case r.watched:
+		return []string{"--redis", r.sentinel.url()}
 	}
 	return []string{"--redis", fmt.Sprintf("redis://127.0.0.1:%d", r.proxy.Port())}
 }
 
 // directly is past the proxy.
 func (r *rig) directly() []string {
-	if r.managed {
+	if r.managed || r.watched {
 		return r.url()
 	}
 	return []string{"--redis", "redis://" + r.redis.Address()}

@@ -35,14 +35,17 @@ func (s *suite) run(ctx context.Context, f fault, times int, seed uint64) report
 			return rep
 		}
 	}
-	begun := time.Now()
+	begun, binary := time.Now(), s.binary
 	dir, err := os.MkdirTemp(s.dir, "rig-")
+	if err == nil && f.patches != nil {
+		binary, err = s.build(ctx, f.patches)
+	}
 	if err != nil {
 		rep.err = err
 		return rep
 	}
 	_ = os.Chmod(dir, 0o755) // who is no root reads in it, too
-	r := newRig(s.binary, dir, seed)
+	r := newRig(binary, dir, seed)
 	r.long = s.long
 	if f.set != nil {
 		f.set(r)

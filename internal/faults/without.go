@@ -8,14 +8,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
 func cpus() int { return runtime.NumCPU() }
 
-// patch takes a protection out of a file of the project's: old is replaced, and
-// must be there once.
+// patch changes a file of the project's, or of Go's own if its name begins with
+// goroot: old is replaced, and must be there once.
 type patch struct{ file, old, new string }
+
+const goroot = "GOROOT/"
 
 // build makes a fastsync, with patches to its code if there are any: none of the
 // project's files is changed for it.
@@ -44,7 +47,7 @@ func (s *suite) build(ctx context.Context, patches []patch) (string, error) {
 func overlay(dir string, patches []patch) (string, error) {
 	replace := map[string]string{}
 	for i, p := range patches {
-		file, err := filepath.Abs(p.file)
+		file, err := source(p.file)
 		if err != nil {
 			return "", err
 		}
@@ -73,6 +76,16 @@ func overlay(dir string, patches []patch) (string, error) {
 	return file, os.WriteFile(file, text, 0o644)
 }
 
+// source is the file that a patch is for.
+func source(name string) (string, error) {
+	below, ok := strings.CutPrefix(name, goroot)
+	if !ok {
+		return filepath.Abs(name)
+	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	return filepath.Join(strings.TrimSpace(string(root)), below), err
+}
+
 // without injects each fault into a fastsync without the protection from it. A
 // fault that is not found then has no check.
 func (s *suite) without(ctx context.Context) error {
@@ -84,7 +97,8 @@ func (s *suite) without(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		binary, err := s.build(ctx, protections[f.name])
+		binary, err := s.build(ctx, slices.Concat(f.patches, protections[f.name]))
+		f.patches = nil
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
