@@ -78,7 +78,11 @@ var redisFaults = []fault{
 	},
 	{
 		name: "a failover that loses writes", promised: "a gap, and swept", times: 20, settles: minute,
-		set: func(r *rig) { sure(r); r.redisArg = append(r.redisArg, "--repl-diskless-sync-delay", "0"); r.watched = true }, gap: true, harm: failOver, heal: failedOver,
+		set: func(r *rig) {
+			sure(r)
+			r.redisArg = append(r.redisArg, "--repl-diskless-sync-delay", "0")
+			r.watched = true
+		}, gap: true, harm: failOver, heal: failedOver,
 	},
 	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: sure, gap: true, harm: do("FLUSHALL")},
 	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: sure, gap: true, harm: do("DEL", keys().Events())},
