@@ -41,7 +41,7 @@ func (w *Watcher) CatchUp(ctx context.Context, since time.Time) error {
 	if err := c.root(); err != nil {
 		return fmt.Errorf("catch up %q since %s: %w", w.cfg.Root, since.Format(time.RFC3339), err)
 	}
-	if err := c.flush(); err != nil {
+	if err := errors.Join(c.list(), c.flush()); err != nil {
 		return fmt.Errorf("publish what a catch-up found: %w", err)
 	}
 	took := time.Since(began)
@@ -61,12 +61,18 @@ type catchUp struct {
 	w     *Watcher
 	ctx   context.Context
 	since time.Time
-	list  lister
+	names lister
 	todo  []place // the last is next
 	batch []fastsync.Event
-	open  []opened
-	found int
+	// listings are published last: what is new comes before the deletions that
+	// they may find, and before the look at all that is in them.
+	listings []string
+	open     []opened
+	found    int
 }
+
+// mostListings bounds the listings that wait for the end of a walk, some 2 MB.
+const mostListings = 20_000
 
 // place is a directory to look into.
 type place struct {
@@ -86,7 +92,10 @@ func (c *catchUp) root() error {
 	if c.since.IsZero() {
 		root.tree, root.first, scope = true, true, fastsync.Tree
 	}
-	if root.fresh {
+	switch {
+	case root.fresh && scope == fastsync.Listing:
+		c.listings = append(c.listings, fastsync.Root)
+	case root.fresh:
 		if err := c.emit(fastsync.Root, scope); err != nil {
 			return err
 		}
@@ -106,7 +115,7 @@ func (c *catchUp) root() error {
 func (c *catchUp) look(in place) error {
 	var st unix.Stat_t
 	var failed error
-	err := c.list.each(in.abs, func(fd int, name []byte, _ uint8) bool {
+	err := c.names.each(in.abs, func(fd int, name []byte, _ uint8) bool {
 		if failed = c.ctx.Err(); failed != nil {
 			return false
 		}
@@ -168,7 +177,25 @@ func (c *catchUp) enter(in, dir place) error {
 	if !tell {
 		return nil
 	}
+	if scope == fastsync.Listing {
+		c.listings = append(c.listings, c.w.rel(dir.abs))
+		if len(c.listings) < mostListings {
+			return nil
+		}
+		return c.list()
+	}
 	return c.emit(c.w.rel(dir.abs), scope)
+}
+
+// list publishes the listings that wait.
+func (c *catchUp) list() error {
+	for _, p := range c.listings {
+		if err := c.emit(p, fastsync.Listing); err != nil {
+			return err
+		}
+	}
+	c.listings = c.listings[:0]
+	return nil
 }
 
 // probe remembers a file that is still being written, for the loop to publish

@@ -1,51 +1,155 @@
 package main
 
+import "slices"
+
+// What more than one fault is without.
+var (
+	// kept: what Redis does not take is held and tried again.
+	kept = patch{"publisher/publisher.go", "\t\tif ctx.Err() != nil {\n\t\t\treturn ctx.Err()\n\t\t}\n\t\tif failed++", "\t\tif ctx.Err() == nil {\n\t\t\treturn nil\n\t\t}\n\t\tif failed++"}
+	// compared: another run of Redis than before is a gap.
+	compared = []patch{
+		{"subscriber/restart.go", "now != \"\" && now != run {", "now == \"\" && now != run {"},
+		{"subscriber/restart.go", `if state.RedisRun != "" && run`, `if state.RedisRun == "never" && run`},
+	}
+	// missed: a consumer group that is gone is a gap.
+	missed = patch{"subscriber/subscriber.go", `send(ctx, gaps, "redis lost its data: the consumer group was gone")`, ""}
+	// judged: a run counts by its exit code, and a path by what a second look finds.
+	judged = []patch{
+		{"rsyncer/exit.go", "case errors.Is(res.err, errStalled):", "case true:\n\t\treturn nil\n\tcase errors.Is(res.err, errStalled):"},
+		{"rsyncer/ship.go", "if res.code == exitPartial || ", "if false && res.code == exitPartial || "},
+	}
+	// alive: a connection that says nothing is dead after a while.
+	alive = []patch{
+		{"rsyncer/args.go", "-o ServerAliveInterval=10", "-o ServerAliveInterval=1000"},
+		{"rsyncer/process.go", "time.Since(moved) >= limit", "time.Since(moved) >= 100*limit"},
+	}
+	// resumed: what was read and not acknowledged is read again.
+	resumed = patch{"subscriber/subscriber.go", `after, last, failing := "0", "", ""`, `after, last, failing := ">", "", ""`}
+	// caught: the next start looks for what changed since the checkpoint.
+	caught = patch{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"}
+	// inherited: what another process of the target has read and not acknowledged is taken over.
+	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, s.queue.patience)", "strangers.longer(false && got.pending > held, s.queue.patience)"}
+	// full: nothing is deleted because of a root that is empty.
+	full = []patch{
+		{"rsyncer/gate.go", "dir.Readdirnames(1); errors.Is(err, io.EOF) {", "dir.Readdirnames(1); errors.Is(err, io.EOF) && false {"},
+		{"rsyncer/gate.go", "} else if err != nil {\n\t\treturn r.fault(fastsync.Transient, \"the source \"+r.source+\" cannot be read: check its disk\", err)", "} else if err != nil && !errors.Is(err, io.EOF) {\n\t\treturn err"},
+	}
+	// locked: rsync is refused what is open for writing.
+	locked = patch{"rsyncer/locked.go", "func (r *Rsyncer) lockable() error {\n", "func (r *Rsyncer) lockable() error {\n\tif !r.pull {\n\t\treturn errors.New(\"taken out\")\n\t}\n"}
+	// confined: the kernel holds rsync to the root and the target.
+	confined = patch{"rsyncer/confined.go", "func (r *Rsyncer) confinable() error {\n", "func (r *Rsyncer) confinable() error {\n\tif r.rsync != \"\" {\n\t\treturn errors.New(\"taken out\")\n\t}\n"}
+	// inside: a message may only say what is below the root.
+	inside = patch{"publisher/message.go", "fastsync.CheckPath(", "func(string) error { return nil }("}
+	// force: what is in the way goes, as deletes are on.
+	force = patch{"rsyncer/args.go", "args = append(args, \"--force\") // a file may take a directory's place", "_ = missing"}
+)
+
 // protections are what holds a promise, by the fault that breaks it otherwise:
-// -without takes each out of the code and wants its fault to be found.
+// -without takes all of them out of the code and wants the fault to be found. A
+// fault that is not here does nothing that something would have to be done against.
 var protections = map[string][]patch{
-	"events deleted": {
-		{"subscriber/subscriber.go", `send(ctx, gaps, "redis lost its data: the consumer group was gone")`, ""},
-	},
+	"redis killed, with AOF":            append(slices.Clone(compared), kept),
+	"redis killed, without persistence": append(slices.Clone(compared), kept, missed),
+	"redis away":                        append(slices.Clone(compared), kept),
+	"redis in a black hole":             {kept},
+	"redis connections reset":           {kept},
+	"a failover that loses writes":      append(slices.Clone(compared), missed),
+	"FLUSHALL":                          {missed},
+	"events deleted":                    {missed},
+	"redis out of memory":               {kept},
+	"redis read-only":                   {kept},
+	"redis loads for long":              append(slices.Clone(compared), kept),
+	"redis forbids XADD":                {kept},
 	"events trimmed unread": {
 		{"subscriber/subscriber.go", "if got.lost > 0 {", "if got.lost < 0 {"},
 		{"subscriber/subscriber.go", "err == nil && lost > 0 {", "err == nil && lost < 0 {"},
 	},
+	"an event with the highest id": {missed},
 	"the relay cut off from Pub/Sub": {
 		{"publisher/relay.go", "\t\t*subscribed = true\n\t\tr.cfg.Gap()", "\t\tif !*subscribed {\n\t\t\tr.cfg.Gap()\n\t\t}\n\t\t*subscribed = true"},
 	},
-	"agent killed -9": {
-		{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"},
-	},
-	"subscriber killed -9": {
-		{"subscriber/subscriber.go", `after, last, failing := "0", "", ""`, `after, last, failing := ">", "", ""`},
-	},
+
+	"fastsync run killed -9":                 {caught, resumed},
+	"agent killed -9":                        {caught},
+	"subscriber killed -9":                   {resumed},
+	"subscriber stopped, another takes over": {inherited},
+	"subscriber killed -9 beside another":    {inherited},
+
 	"each rsync killed": {
 		{"rsyncer/exit.go", "case res.err != nil && res.code < 0:", "case res.err != nil && res.code < 0:\n\t\treturn nil\n\tcase false:"},
 	},
-	"source emptied at once": {
-		{"rsyncer/gate.go", "dir.Readdirnames(1); errors.Is(err, io.EOF) {", "dir.Readdirnames(1); errors.Is(err, io.EOF) && false {"},
-		{"rsyncer/gate.go", "} else if err != nil {\n\t\treturn r.fault(fastsync.Transient, \"the source \"+r.source+\" cannot be read: check its disk\", err)", "} else if err != nil && !errors.Is(err, io.EOF) {\n\t\treturn err"},
+	"each ssh killed":                 judged,
+	"sessions at the target killed":   judged,
+	"link cut while idle":             alive,
+	"link cut while pushing":          alive,
+	"link cut while pulling":          alive,
+	"connections that wait are stale": judged,
+	"sshd gone":                       judged,
+	"another host key":                judged,
+	"the daemon's module gone":        judged,
+
+	"target full":                         judged,
+	"target without inodes":               judged,
+	"target read-only":                    judged,
+	"one file at the target is immutable": judged,
+	"a directory where a file should be":  {force},
+	"a link to elsewhere in the way":      {confined, {"rsyncer/args.go", `"--mkpath", `, `"--mkpath", "--keep-dirlinks", `}},
+	"the target's folder gone": {
+		{"rsyncer/confined.go", "os.MkdirAll(r.target, 0o777)", "error(nil)"},
+		{"rsyncer/args.go", `"--mkpath", `, ""},
 	},
-	"a file is written slowly": {
-		{"internal/lease/lease.go", "if st.Mode&unix.S_IFMT != unix.S_IFREG {\n\t\treturn Special, nil\n\t}", "if st.Mode&unix.S_IFMT == unix.S_IFREG {\n\t\treturn Closed, nil\n\t}"},
+
+	"source unmounted":       append(slices.Clone(full), patch{"rsyncer/gate.go", "if !os.SameFile(info, r.root) {", "if false {"}),
+	"source emptied at once": full,
+	"directories renamed while they are walked": {
+		{"watcher/change.go", "l.put(c.path, fastsync.Tree) // the files in it that are open tell when they are closed", "l.put(c.path, fastsync.Entry)"},
+		{"watcher/loop.go", "\t\tl.put(k.dir, fastsync.Tree)", "\t\tl.put(k.dir, fastsync.Entry)"},
+	},
+	"a parent becomes a file, and back": {
+		{"rsyncer/gate.go", "case !info.IsDir():", "case false:"},
 	},
 	"a file grows and shrinks while it ships": {
+		locked,
 		{"rsyncer/whole.go", "return err != nil || now.Mode", "return false && err != nil || false && now.Mode"},
 	},
 	"rewritten with equal size in one second": {
 		{"rsyncer/args.go", `"--modify-window=-1",`, `"--modify-window=0",`},
 	},
-	"names of every kind": {
-		{"rsyncer/args.go", "out = append(append(out, '/'), j.path...)", "out = append(out, j.path...)"},
+	"a file is written slowly": {
+		locked,
+		{"internal/lease/lease.go", "if st.Mode&unix.S_IFMT != unix.S_IFREG {\n\t\treturn Special, nil\n\t}", "if st.Mode&unix.S_IFMT == unix.S_IFREG {\n\t\treturn Closed, nil\n\t}"},
 	},
-	"messages that lead out of the root": {
-		{"publisher/message.go", "fastsync.CheckPath(", "func(string) error { return nil }("},
-	},
+	"an unreadable file": judged,
+
 	"inotify's queue overflows": {
 		{"watcher/loop.go", "\tl.demand(since.Add(-margin))\n}", "\t_ = since\n}"},
 	},
-	"fastsync run killed -9": {
-		{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"},
-		{"subscriber/subscriber.go", `after, last, failing := "0", "", ""`, `after, last, failing := ">", "", ""`},
+	"too few inotify watches": {
+		{"watcher/rewalk.go", "if l.rewalking || len(l.tree.bare) == 0 {", "if true {"},
+	},
+	"the state directory's disk is full": append(slices.Clone(compared), kept),
+
+	"a million messages": {
+		{"publisher/relay.go", "const maxHeld = 100_000", "const maxHeld = 100_000_000"},
+	},
+	"garbage messages":                              {inside},
+	"messages that lead out of the root":            {inside},
+	"a link flips while 10,000 paths are published": {confined},
+	"names of every kind": {
+		{"rsyncer/args.go", "out = append(append(out, '/'), j.path...)", "out = append(out, j.path...)"},
+	},
+	"paths of up to 4,000 bytes": {
+		{"fastsync.go", "const MaxPath = 4000", "const MaxPath = 1000"},
+	},
+	"a path of 4,096 bytes": {
+		{"fastsync.go", "const MaxPath = 4000", "const MaxPath = 5000"},
+	},
+
+	"times of 1970 and 2106": {
+		{"rsyncer/aged.go", "if !j.aged || ", "if true || "},
+	},
+	"the clock jumps a day ahead": {caught},
+	"the clock jumps a day back": {
+		{"cmd/fastsync/agent.go", "at.After(now) {", "false && at.After(now) {"},
 	},
 }
