@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -34,12 +35,12 @@ func TestPromisesHold(t *testing.T) {
 	if s.binary, err = s.build(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	for i, f := range faults() {
+	for _, f := range faults() {
 		if !f.fast {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
-			rep := s.run(t.Context(), f, 1, uint64(i))
+			rep := s.run(t.Context(), f, 1, 1)
 			if rep.skipped != "" {
 				t.Skip(rep.skipped)
 			}
@@ -196,5 +197,15 @@ func TestReaderSeesTornFiles(t *testing.T) {
 		if !strings.HasPrefix(one, `"torn"`) {
 			t.Error(one)
 		}
+	}
+}
+
+func TestGoroutinesAreCountedByTheirOrigin(t *testing.T) {
+	var dump []byte
+	for n := range 3 {
+		dump = fmt.Appendf(dump, "goroutine %d [select]:\nmain.work(...)\n\t/x/a.go:7 +0x1\ncreated by main.start in goroutine 1\n\t/x/a.go:%d +0x2\n\n", n, 9+n/2)
+	}
+	if got := origins(dump); len(got) != 2 || got["/x/a.go:9"] != 2 || got["/x/a.go:10"] != 1 {
+		t.Error(got)
 	}
 }

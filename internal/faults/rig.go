@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -26,7 +27,6 @@ type rig struct {
 	binary string
 	dir    string
 	rng    *rand.Rand
-	seed   uint64
 
 	// What a fault may set before the start.
 	way      string   // how the target is reached: "" for a folder, "ssh", "daemon", "pull"
@@ -80,10 +80,14 @@ const (
 	nobody = 65534 // the user of who is a stranger
 )
 
-func newRig(binary, dir string, seed uint64) *rig {
+// newRig makes one whose chance comes from a seed; what it is for salts that, so
+// that no two faults see the same.
+func newRig(binary, dir string, seed uint64, what string) *rig {
+	salt := fnv.New64a()
+	_, _ = salt.Write([]byte(what))
 	return &rig{
 		most: map[string]time.Duration{}, counts: map[string]int{},
-		binary: binary, dir: dir, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)),
+		binary: binary, dir: dir, rng: rand.New(rand.NewPCG(seed, salt.Sum64())),
 		root: filepath.Join(dir, "root"), outside: filepath.Join(dir, "outside"), target: filepath.Join(dir, "target"), state: filepath.Join(dir, "state"),
 	}
 }
@@ -112,7 +116,7 @@ func (r *rig) start(ctx context.Context) (err error) {
 	if err := r.serve(ctx); err != nil {
 		return err
 	}
-	r.churn = newChurn(rand.New(rand.NewPCG(r.seed, 2)), r.root, r.outside)
+	r.churn = newChurn(rand.New(rand.NewPCG(r.rng.Uint64(), 2)), r.root, r.outside)
 	r.churn.plain = r.plain
 	for range 100 {
 		r.churn.step()

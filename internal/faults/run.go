@@ -45,7 +45,7 @@ func (s *suite) run(ctx context.Context, f fault, times int, seed uint64) report
 		return rep
 	}
 	_ = os.Chmod(dir, 0o755) // who is no root reads in it, too
-	r := newRig(binary, dir, seed)
+	r := newRig(binary, dir, seed, f.name)
 	r.long = s.long
 	if f.set != nil {
 		f.set(r)
@@ -112,7 +112,7 @@ func (s *suite) inject(ctx context.Context, r *rig, f fault, rep *report) error 
 	return errors.Join(r.ledger(ctx, patience), r.announced(f, from))
 }
 
-// atTheEnd sees that nothing leaked.
+// atTheEnd sees that nothing leaked. It ends fastsync.
 func (r *rig) atTheEnd(ctx context.Context) error {
 	release := r.quiet()
 	defer release()
@@ -120,7 +120,7 @@ func (r *rig) atTheEnd(ctx context.Context) error {
 	for n := 2; n <= r.targets; n++ {
 		targets = append(targets, r.nth(n))
 	}
-	return errors.Join(r.canary.sings(targets...), r.leftovers(ctx), r.bounded(ctx))
+	return errors.Join(r.canary.sings(targets...), r.leftovers(ctx), r.bounded(ctx), r.goroutines(ctx))
 }
 
 // stopped stops or continues all processes of a group.

@@ -90,7 +90,7 @@ func source(name string) (string, error) {
 // fault that is not found then has no check.
 func (s *suite) without(ctx context.Context) error {
 	unseen, n := 0, 0
-	for i, f := range faults() {
+	for _, f := range faults() {
 		if len(protections[f.name]) == 0 || !s.only.MatchString(f.name) || s.fast && !f.fast {
 			continue
 		}
@@ -105,7 +105,7 @@ func (s *suite) without(ctx context.Context) error {
 		bare := *s
 		bare.binary = binary
 		n++
-		rep := bare.run(ctx, f, max(3, s.injections(f)), s.seed+uint64(i))
+		rep := bare.run(ctx, f, max(3, s.injections(f)), s.seed)
 		switch {
 		case rep.skipped != "":
 			fmt.Fprintf(s.out, "%-46s left out: %s\n", f.name, rep.skipped)
