@@ -20,6 +20,7 @@ type churn struct {
 	root, outside string
 	pace          time.Duration // mean pause between two changes
 	plain         bool          // files come whole by rename, never in place
+	single        bool          // no file gets another name, which would be looked for by a catch-up
 	n             int
 
 	mu sync.Mutex // held during a change; who holds it has a quiet root
@@ -130,7 +131,9 @@ func (c *churn) step() {
 			_ = os.RemoveAll(d)
 		}
 	case 13:
-		_ = os.Link(c.pick(false), c.name())
+		if !c.single {
+			_ = os.Link(c.pick(false), c.name())
+		}
 		_ = os.Symlink(names[c.rng.IntN(5)], c.name())
 	case 14:
 		if c.rng.IntN(2) == 0 {

@@ -35,6 +35,7 @@ type suite struct {
 	seed        uint64
 	only        *regexp.Regexp
 	fast, keep  bool
+	single      bool          // no file has two names: the look for them would find what is lost, too
 	times       int           // at most so many injections of each; 0 means as many as its figure says
 	long        time.Duration // how long what is away stays away
 }

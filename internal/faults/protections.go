@@ -4,8 +4,15 @@ import "slices"
 
 // What more than one fault is without.
 var (
-	// kept: what Redis does not take is held and tried again.
-	kept = patch{"publisher/publisher.go", "\t\tif ctx.Err() != nil {\n\t\t\treturn ctx.Err()\n\t\t}\n\t\tif failed++", "\t\tif ctx.Err() == nil {\n\t\t\treturn nil\n\t\t}\n\t\tif failed++"}
+	// heard: where the relay was away, a catch-up follows.
+	heard = patch{"publisher/relay.go", "\t\t*subscribed = true\n\t\tr.cfg.Gap()", "\t\tif !*subscribed {\n\t\t\tr.cfg.Gap()\n\t\t}\n\t\t*subscribed = true"}
+	// kept: what Redis does not take is held and tried again, and looked for once
+	// more after the relay was away with it.
+	kept = []patch{
+		heard,
+		{"cmd/fastsync/redis.go", "return redis.NewClient(opt), nil", "opt.MaxRetries, opt.DialerRetries = -1, 1\n\treturn redis.NewClient(opt), nil"},
+		{"publisher/publisher.go", "\t\tif ctx.Err() != nil {\n\t\t\treturn ctx.Err()\n\t\t}\n\t\tif failed++", "\t\tif ctx.Err() == nil {\n\t\t\treturn nil\n\t\t}\n\t\tif failed++"},
+	}
 	// compared: another run of Redis than before is a gap.
 	compared = []patch{
 		{"subscriber/restart.go", "now != \"\" && now != run {", "now == \"\" && now != run {"},
@@ -48,26 +55,24 @@ var (
 // -without takes all of them out of the code and wants the fault to be found. A
 // fault that is not here does nothing that something would have to be done against.
 var protections = map[string][]patch{
-	"redis killed, with AOF":            append(slices.Clone(compared), kept),
-	"redis killed, without persistence": append(slices.Clone(compared), kept, missed),
-	"redis away":                        append(slices.Clone(compared), kept),
-	"redis in a black hole":             {kept},
-	"redis connections reset":           {kept},
+	"redis killed, with AOF":            slices.Concat(compared, kept),
+	"redis killed, without persistence": slices.Concat(compared, kept, []patch{missed}),
+	"redis away":                        slices.Concat(compared, kept),
+	"redis in a black hole":             kept,
+	"redis connections reset":           kept,
 	"a failover that loses writes":      append(slices.Clone(compared), missed),
 	"FLUSHALL":                          {missed},
 	"events deleted":                    {missed},
-	"redis out of memory":               {kept},
-	"redis read-only":                   {kept},
-	"redis loads for long":              append(slices.Clone(compared), kept),
-	"redis forbids XADD":                {kept},
+	"redis out of memory":               kept,
+	"redis read-only":                   kept,
+	"redis loads for long":              slices.Concat(compared, kept),
+	"redis forbids XADD":                kept,
 	"events trimmed unread": {
 		{"subscriber/subscriber.go", "if got.lost > 0 {", "if got.lost < 0 {"},
 		{"subscriber/subscriber.go", "err == nil && lost > 0 {", "err == nil && lost < 0 {"},
 	},
-	"an event with the highest id": {missed},
-	"the relay cut off from Pub/Sub": {
-		{"publisher/relay.go", "\t\t*subscribed = true\n\t\tr.cfg.Gap()", "\t\tif !*subscribed {\n\t\t\tr.cfg.Gap()\n\t\t}\n\t\t*subscribed = true"},
-	},
+	"an event with the highest id":   {missed},
+	"the relay cut off from Pub/Sub": {heard},
 
 	"fastsync run killed -9":                 {caught, resumed},
 	"agent killed -9":                        {caught},
@@ -127,7 +132,7 @@ var protections = map[string][]patch{
 	"too few inotify watches": {
 		{"watcher/rewalk.go", "if l.rewalking || len(l.tree.bare) == 0 {", "if true {"},
 	},
-	"the state directory's disk is full": append(slices.Clone(compared), kept),
+	"the state directory's disk is full": slices.Concat(compared, kept),
 
 	"a million messages": {
 		{"publisher/relay.go", "const maxHeld = 100_000", "const maxHeld = 100_000_000"},

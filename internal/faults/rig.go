@@ -40,6 +40,7 @@ type rig struct {
 	targets  int  // 0 means 1
 	still    bool // nothing changes but by the fault itself
 	plain    bool // files come whole by rename
+	single   bool // no file has two names
 	strict   bool // ssh checks the host's key
 	stranger bool // fastsync is another user, who cannot give files away
 	env      []string
@@ -117,7 +118,7 @@ func (r *rig) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.churn = newChurn(rand.New(rand.NewPCG(r.rng.Uint64(), 2)), r.root, r.outside)
-	r.churn.plain = r.plain
+	r.churn.plain, r.churn.single = r.plain, r.single
 	for range 100 {
 		r.churn.step()
 	}

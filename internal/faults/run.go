@@ -46,7 +46,7 @@ func (s *suite) run(ctx context.Context, f fault, times int, seed uint64) report
 	}
 	_ = os.Chmod(dir, 0o755) // who is no root reads in it, too
 	r := newRig(binary, dir, seed, f.name)
-	r.long = s.long
+	r.long, r.single = s.long, s.single
 	if f.set != nil {
 		f.set(r)
 	}

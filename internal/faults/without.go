@@ -103,7 +103,7 @@ func (s *suite) without(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 		bare := *s
-		bare.binary = binary
+		bare.binary, bare.single = binary, true
 		n++
 		rep := bare.run(ctx, f, max(3, s.injections(f)), s.seed)
 		switch {
