@@ -51,7 +51,10 @@ var redisFaults = []fault{
 	{
 		name: "redis in a black hole", promised: "noticed; goes on with no loss", times: 3, fast: true,
 		set: sure, shows: "redis",
-		harm: func(_ context.Context, r *rig) error { r.proxy.Hole(true); return nil },
+		harm: func(ctx context.Context, r *rig) error {
+			r.proxy.Hole(true)
+			return lab.Pause(ctx, min(r.long, 12*time.Second)) // for more than one try to end without an answer
+		},
 		heal: func(_ context.Context, r *rig) error { r.proxy.Hole(false); return nil },
 	},
 	{
