@@ -30,6 +30,18 @@ func do(args ...any) func(ctx context.Context, r *rig) error {
 	return func(ctx context.Context, r *rig) error { return r.client.Do(ctx, args...).Err() }
 }
 
+// behind does harm while the subscriber has not read the last events.
+func behind(harm func(ctx context.Context, r *rig) error) func(ctx context.Context, r *rig) error {
+	return func(ctx context.Context, r *rig) error {
+		r.stopped(r.sub, true)
+		defer r.stopped(r.sub, false)
+		if err := lab.Pause(ctx, r.random(300*time.Millisecond, 1500*time.Millisecond)); err != nil {
+			return err
+		}
+		return harm(ctx, r)
+	}
+}
+
 var redisFaults = []fault{
 	{
 		name: "redis killed, with AOF", promised: "nothing acknowledged is lost; the restart is a gap, and swept", times: 20, fast: true,
@@ -87,8 +99,8 @@ var redisFaults = []fault{
 			r.watched = true
 		}, gap: true, harm: failOver, heal: failedOver,
 	},
-	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: sure, gap: true, harm: do("FLUSHALL")},
-	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: sure, gap: true, harm: do("DEL", keys().Events())},
+	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: apart, gap: true, harm: behind(do("FLUSHALL"))},
+	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: apart, gap: true, harm: behind(do("DEL", keys().Events()))},
 	{
 		name: "redis out of memory", promised: "shown; the agent holds what it has; heals", times: 20,
 		set: sure, shows: "OOM|maxmemory|memory", harm: do("CONFIG", "SET", "maxmemory", "1"), heal: do("CONFIG", "SET", "maxmemory", "0"),
@@ -122,15 +134,7 @@ var redisFaults = []fault{
 	},
 	{
 		name: "events trimmed unread", promised: "a gap, and swept", times: 20, fast: true,
-		set: func(r *rig) { sure(r); r.apart = true }, gap: true,
-		harm: func(ctx context.Context, r *rig) error {
-			r.stopped(r.sub, true)
-			if err := lab.Pause(ctx, time.Second); err != nil {
-				return err
-			}
-			return r.client.XTrimMaxLen(ctx, keys().Events(), 0).Err()
-		},
-		heal: func(_ context.Context, r *rig) error { r.stopped(r.sub, false); return nil },
+		set: apart, gap: true, harm: behind(do("XTRIM", keys().Events(), "MAXLEN", 0)),
 	},
 	{
 		name: "an event with the highest id", promised: "shown; after the key is deleted a gap, and swept", times: 3,
