@@ -195,8 +195,8 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			}
 		}
 	}
-	if len(open) == 0 && first.code == exitPartial {
-		r.cfg.Log.Warn().Str("target", r.cfg.Name).Str("err", cause(first.notes)).Msg("rsync complained but all paths are in sync")
+	if len(open) == 0 && first.code == exitPartial && !belowNoDirectory(cause(first.notes)) {
+		r.cfg.Log.Warn().Str("err", cause(first.notes)).Msg("rsync complained but all paths are in sync")
 	}
 	return open, nil
 }

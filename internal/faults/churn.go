@@ -22,6 +22,7 @@ type churn struct {
 	plain         bool          // files come whole by rename, never in place
 	single        bool          // no file gets another name, which would be looked for by a catch-up
 	n             int
+	once          int // files that were written once
 
 	mu sync.Mutex // held during a change; who holds it has a quiet root
 }
@@ -100,8 +101,33 @@ func (c *churn) write(p string, data []byte) {
 	}
 }
 
+const (
+	singles       = 2000 // files that are written once and stay so long
+	singlesPerDir = 40
+)
+
+// writeOnce writes a file that nothing touches until it is removed: all else changes
+// so often that an event which is lost is seldom missed.
+func (c *churn) writeOnce() {
+	place := func(n int) string {
+		return filepath.Join(c.root, "keep-once", strconv.Itoa(n/singlesPerDir%(singles/singlesPerDir)), strconv.Itoa(n))
+	}
+	c.once++
+	if c.once > singles {
+		_ = os.Remove(place(c.once - singles))
+	}
+	p := place(c.once)
+	if os.MkdirAll(filepath.Dir(p), 0o755) == nil {
+		c.write(p, record(c.rng, 200))
+	}
+}
+
 // step makes one change. What the disk refuses is none.
 func (c *churn) step() {
+	if c.rng.IntN(8) == 0 {
+		c.writeOnce()
+		return
+	}
 	switch c.rng.IntN(16) {
 	case 0, 1:
 		_ = os.Mkdir(c.name(), 0o755)
