@@ -102,24 +102,26 @@ func (c *churn) write(p string, data []byte) {
 }
 
 const (
-	singles       = 2000 // files that are written once and stay so long
-	singlesPerDir = 40
+	singles    = 400 // files that are written once and stay so long
+	singleDirs = 100 // made before anything looks: a new one is looked through
 )
 
 // writeOnce writes a file that nothing touches until it is removed: all else changes
-// so often that an event which is lost is seldom missed.
+// so often that an event which is lost is seldom missed. The next files are in other
+// directories, so that no look at those finds it.
 func (c *churn) writeOnce() {
 	place := func(n int) string {
-		return filepath.Join(c.root, "keep-once", strconv.Itoa(n/singlesPerDir%(singles/singlesPerDir)), strconv.Itoa(n))
+		return filepath.Join(c.root, "keep-once", strconv.Itoa(n%singleDirs), strconv.Itoa(n))
 	}
-	c.once++
-	if c.once > singles {
+	if c.once == 0 {
+		for n := range singleDirs {
+			_ = os.MkdirAll(filepath.Dir(place(n)), 0o755)
+		}
+	}
+	if c.once++; c.once > singles {
 		_ = os.Remove(place(c.once - singles))
 	}
-	p := place(c.once)
-	if os.MkdirAll(filepath.Dir(p), 0o755) == nil {
-		c.write(p, record(c.rng, 200))
-	}
+	c.write(place(c.once), record(c.rng, 200))
 }
 
 // step makes one change. What the disk refuses is none.

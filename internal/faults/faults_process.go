@@ -15,6 +15,10 @@ import (
 // recovery is how long a restarted process may take to its first delivery.
 const recovery = 5 * time.Second
 
+// longer is how long what was killed is away at times: for more than a catch-up goes
+// back beyond its beginning in any case.
+const longer = 4 * time.Second
+
 // again starts what was killed, and sees how soon a file that was written
 // meanwhile is at the target.
 func again(ctx context.Context, r *rig) error {
@@ -22,7 +26,11 @@ func again(ctx context.Context, r *rig) error {
 	if err != nil {
 		return err
 	}
-	if err := lab.Pause(ctx, r.random(0, 500*time.Millisecond)); err != nil {
+	away := r.random(0, 500*time.Millisecond)
+	if r.markers%3 == 1 {
+		away += longer
+	}
+	if err := lab.Pause(ctx, away); err != nil {
 		return err
 	}
 	if err := r.startAll(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fastsync/fastsync/internal/lab"
@@ -86,9 +87,9 @@ var redisFaults = []fault{
 		name: "redis connections reset", promised: "connected again with no loss", times: 20, fast: true,
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
-			for range 5 {
+			for range 20 {
 				r.proxy.Reset()
-				if err := lab.Pause(ctx, r.random(10*time.Millisecond, 400*time.Millisecond)); err != nil {
+				if err := lab.Pause(ctx, r.random(time.Millisecond, 150*time.Millisecond)); err != nil {
 					return err
 				}
 			}
@@ -159,11 +160,44 @@ var redisFaults = []fault{
 						return err
 					}
 				}
-				if err := r.client.Publish(ctx, "new_files", p).Err(); err != nil {
+				if err := r.client.Publish(ctx, channel, p).Err(); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
 	},
+	{
+		name: "the relay too slow for Pub/Sub", promised: "what was published after it was cut off is found by a catch-up", times: 20,
+		set: func(r *rig) {
+			apart(r)
+			r.watch, r.still, r.near = "off", true, true // a proxy would keep what the agent does not read
+			r.redisArg = append(r.redisArg, "--client-output-buffer-limit", "pubsub 1mb 1mb 0")
+		},
+		harm: tooSlow,
+	},
+}
+
+// tooSlow publishes more than Redis keeps for an agent that does not read.
+func tooSlow(ctx context.Context, r *rig) error {
+	r.stopped(r.agent, true)
+	defer r.stopped(r.agent, false)
+	junk := strings.Repeat("x", 7000)
+	err := lab.Until(ctx, 30*time.Second, 0, func() bool {
+		heard, err := r.client.Publish(ctx, channel, junk).Result()
+		return err != nil || heard == 0
+	})
+	if err != nil {
+		return fmt.Errorf("redis still keeps what the agent does not read: %w", err)
+	}
+	for i := range 50 {
+		p := filepath.Join(r.root, fmt.Sprintf("cms-slow-%d-%d", r.next(), i))
+		if err := os.WriteFile(p, record(r.rng, 1000), 0o644); err != nil {
+			return err
+		}
+		if err := r.client.Publish(ctx, channel, p).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

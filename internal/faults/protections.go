@@ -25,6 +25,11 @@ var (
 		{"rsyncer/exit.go", "case errors.Is(res.err, errStalled):", "case true:\n\t\treturn nil\n\tcase errors.Is(res.err, errStalled):"},
 		{"rsyncer/ship.go", "if res.code == exitPartial || ", "if false && res.code == exitPartial || "},
 	}
+	// retried: a run that has lost the other side goes once more at once.
+	retried = []patch{
+		{"rsyncer/carry.go", "if !stale(res) || ", "if true || "},
+		{"rsyncer/carry.go", "for try := 1; try < tries && ", "for try := tries; try < tries && "},
+	}
 	// alive: a connection that says nothing is dead after a while.
 	alive = []patch{
 		{"rsyncer/args.go", "-o ServerAliveInterval=10", "-o ServerAliveInterval=1000"},
@@ -71,8 +76,9 @@ var protections = map[string][]patch{
 		{"subscriber/subscriber.go", "if got.lost > 0 {", "if got.lost < 0 {"},
 		{"subscriber/subscriber.go", "err == nil && lost > 0 {", "err == nil && lost < 0 {"},
 	},
-	"an event with the highest id":   {missed},
+	"an event with the highest id":   slices.Concat(kept, []patch{missed}),
 	"the relay cut off from Pub/Sub": {heard},
+	"the relay too slow for Pub/Sub": {heard},
 
 	"fastsync run killed -9":                 {caught, resumed},
 	"agent killed -9":                        {caught},
@@ -80,15 +86,13 @@ var protections = map[string][]patch{
 	"subscriber stopped, another takes over": {inherited},
 	"subscriber killed -9 beside another":    {inherited},
 
-	"each rsync killed": {
-		{"rsyncer/exit.go", "case res.err != nil && res.code < 0:", "case res.err != nil && res.code < 0:\n\t\treturn nil\n\tcase false:"},
-	},
+	"each rsync killed":               slices.Concat(judged, retried),
 	"each ssh killed":                 judged,
 	"sessions at the target killed":   judged,
 	"link cut while idle":             alive,
 	"link cut while pushing":          alive,
 	"link cut while pulling":          alive,
-	"connections that wait are stale": judged,
+	"connections that wait are stale": slices.Concat(judged, retried),
 	"sshd gone":                       judged,
 	"another host key":                judged,
 	"the daemon's module gone":        judged,

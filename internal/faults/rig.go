@@ -36,6 +36,7 @@ type rig struct {
 	args     []string // further flags
 	command  []string // what runs fastsync, as prlimit does
 	redisArg []string
+	near     bool // Redis without the proxy
 	watched  bool // by a Sentinel, with a replica; past the proxy
 	targets  int  // 0 means 1
 	still    bool // nothing changes but by the fault itself

@@ -12,13 +12,15 @@ func (r *rig) url() []string {
 		return []string{"--state-dir", r.state}
 	case r.watched:
 		return []string{"--redis", r.sentinel.url()}
+	case r.near:
+		return []string{"--redis", "redis://" + r.redis.Address()}
 	}
 	return []string{"--redis", fmt.Sprintf("redis://127.0.0.1:%d", r.proxy.Port())}
 }
 
 // directly is past the proxy.
 func (r *rig) directly() []string {
-	if r.managed || r.watched {
+	if r.managed || r.watched || r.near {
 		return r.url()
 	}
 	return []string{"--redis", "redis://" + r.redis.Address()}
