@@ -185,3 +185,10 @@ func verdictOn(path string, notes []string) verdict {
 func belowNoDirectory(note string) bool {
 	return strings.HasPrefix(note, "rsync: [sender] link_stat ") && strings.HasSuffix(note, "Not a directory (20)")
 }
+
+// landsNowhere tells whether the target has no directory where a path should go:
+// the source had something else in that place when rsync came by.
+func landsNowhere(note string) bool {
+	return (strings.HasPrefix(note, "rsync: [generator] ") || strings.HasPrefix(note, "rsync: [receiver] ")) &&
+		(strings.HasSuffix(note, "Not a directory (20)") || strings.HasSuffix(note, "No such file or directory (2)"))
+}

@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"context"
 	"errors"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -211,7 +212,9 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 		root.Close()
 	}
 	out := &s.outcome
-	brakes, faults := above(open, true), above(open, false)
+	lasting := maps.Clone(open)
+	maps.DeleteFunc(lasting, func(p string, v verdict) bool { return !v.held && r.overtaken(k, p, v, s.begun) })
+	brakes, faults := above(lasting, true), above(lasting, false)
 	listed := map[string]bool{}
 	for _, j := range jobs {
 		listed[j.path] = true
@@ -225,7 +228,7 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 			out.Held = append(out.Held, j.changes...)
 		case bad && v.busy:
 			out.Again = append(out.Again, fastsync.Change{Path: j.path, Scope: fastsync.Entry})
-		case bad && r.overtaken(k, j, v):
+		case bad && r.overtaken(k, j.path, v, s.begun):
 			out.Again = append(out.Again, j.changes...)
 		case bad && r.pull && belowNoDirectory(v.reason):
 			out.Shipped += len(j.changes)
@@ -244,9 +247,14 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 	}
 	if k != entries && k != deletes {
 		for p, v := range open {
-			if !v.held && !v.busy && !listed[p] && below(p, listed) {
-				c := fastsync.Change{Path: p, Scope: fastsync.Tree}
+			if v.held || v.busy || listed[p] || !below(p, listed) {
+				continue
+			}
+			c := fastsync.Change{Path: p, Scope: fastsync.Tree}
+			if _, ok := lasting[p]; ok {
 				out.Failed = append(out.Failed, fastsync.Failure{Change: c, Reason: v.reason})
+			} else {
+				out.Again = append(out.Again, c)
 			}
 		}
 	}

@@ -3,7 +3,9 @@ package rsyncer
 import (
 	"io/fs"
 	"os"
+	"path"
 	"syscall"
+	"time"
 
 	"github.com/fastsync/fastsync/internal/lease"
 )
@@ -46,16 +48,31 @@ func (r *Rsyncer) changed(j job) bool {
 	return err != nil || now.Mode&syscall.S_IFMT != syscall.S_IFREG || markFrom(&now) != *j.before
 }
 
-// overtaken tells whether a path could not be shipped since it changed meanwhile,
-// which is no fault of it: it, or the directory that it was in, is not there any
-// more. The next look says what is to be done. Of a source that is far away only
-// rsync's messages tell, and it has none on a path that only changed.
-func (r *Rsyncer) overtaken(k kind, j job, v verdict) bool {
+// overtaken tells whether a path could not be shipped since it changed after a
+// time, which is no fault of it: it, or the directory that it was in, is not there
+// any more, or was something else when the run came by. The next look says what is
+// to be done. Of a source that is far away only rsync's messages tell, and it has
+// none on a path that only changed.
+func (r *Rsyncer) overtaken(k kind, p string, v verdict, begun time.Time) bool {
 	if r.pull {
 		return !v.own
 	}
-	_, err := os.Lstat(r.source + j.path)
-	return k != deletes && missing(err) || belowNoDirectory(v.reason)
+	_, err := os.Lstat(r.source + p)
+	return k != deletes && missing(err) || belowNoDirectory(v.reason) || (!v.own || landsNowhere(v.reason)) && r.moved(p, begun)
+}
+
+// moved tells whether something came to, or went from, a directory on the way to a
+// path since a time.
+func (r *Rsyncer) moved(p string, begun time.Time) bool {
+	for {
+		if info, err := os.Lstat(r.source + p); err != nil || changeTime(info).After(begun.Add(-tick)) {
+			return true
+		}
+		if p == "." {
+			return false
+		}
+		p = path.Dir(p)
+	}
 }
 
 // back tells whether what was to be deleted is there again: then rsync may have

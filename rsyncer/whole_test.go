@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -73,5 +74,33 @@ func TestWhatDoesNotFitKeepsNothingElseAway(t *testing.T) {
 	}
 	if _, err := r.Sync(context.Background(), fastsync.Live, entry("small/big")); fastsync.ClassOf(err) != fastsync.Full {
 		t.Errorf("alone: %v", err)
+	}
+}
+
+// A path whose directory was a file when rsync made it at the target has not failed,
+// unless nothing moved on the way to it: then something else is amiss there.
+func TestWhatMovedMeanwhileHasNotFailed(t *testing.T) {
+	cfg := setup(t)
+	write(t, cfg.Source, "d/e/f", "f")
+	r := open(t, cfg)
+	earlier, later := time.Now().Add(-time.Minute), time.Now().Add(time.Minute)
+	for _, c := range []struct {
+		path, reason string
+		begun        time.Time
+		want         bool
+	}{
+		{"d/e/f", `rsync: [generator] recv_generator: mkdir "/t/d/e/f" failed: Not a directory (20)`, earlier, true},
+		{"d/e/f", `rsync: [receiver] mkstemp "/t/d/e/.f.x" failed: No such file or directory (2)`, earlier, true},
+		{"d/e/f", `rsync: [generator] recv_generator: mkdir "/t/d/e/f" failed: Not a directory (20)`, later, false},
+		{"d/e/f", `rsync: [receiver] mkstemp "/t/d/e/.f.x" failed: Permission denied (13)`, earlier, false},
+		{"d/e/f", `rsync: [sender] send_files failed to open "/s/d/e/f": Permission denied (13)`, earlier, false},
+		{"d/e/f", `rsync: [sender] link_stat "/s/d/e/f" failed: Not a directory (20)`, later, true},
+		{"d/gone", `rsync: [sender] link_stat "/s/d/gone" failed: No such file or directory (2)`, later, true},
+		{"d/e/f", "", earlier, true}, // rsync said nothing of it
+		{"d/e/f", "", later, false},
+	} {
+		if got := r.overtaken(entries, c.path, verdict{reason: c.reason, own: c.reason != ""}, c.begun); got != c.want {
+			t.Errorf("%s, %s: %v", c.path, c.reason, got)
+		}
 	}
 }

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,8 +88,14 @@ func disk(r *rig) string { return filepath.Join(r.dir, "disk") }
 func bind(r *rig) error  { return unix.Mount(disk(r), r.root, "", unix.MS_BIND, "") }
 
 var (
-	unmounted, mounted = gone(func(r *rig) error { return unix.Unmount(r.root, unix.MNT_DETACH) }, bind)
-	emptied, filled    = gone(
+	unmounted, mounted = gone(func(r *rig) error {
+		if err := unix.Unmount(r.root, unix.MNT_DETACH); err != nil {
+			return err
+		}
+		// The agent sees that itself, and publishes nothing; a CMS does not.
+		return r.client.Publish(context.Background(), channel, fmt.Sprintf(`{"path": %q, "scope": "tree"}`, r.root)).Err()
+	}, bind)
+	emptied, filled = gone(
 		func(r *rig) error { // while nobody looks: what is only half emptied is not empty
 			r.stopped(r.agent, true)
 			defer r.stopped(r.agent, false)
@@ -94,6 +104,9 @@ var (
 		func(r *rig) error { return moveAll(filepath.Join(r.dir, "all"), r.root) },
 	)
 )
+
+// absent is what rsync says of a file that is not there any more.
+var absent = regexp.MustCompile(`No such file or directory \(2\)|Not a directory \(20\)`)
 
 var sourceFaults = []fault{
 	{
@@ -163,6 +176,9 @@ var sourceFaults = []fault{
 				if err := lab.Pause(ctx, r.random(0, 30*time.Millisecond)); err != nil {
 					return err
 				}
+				if i == 19 {
+					break // it stays
+				}
 				if err := os.Remove(p); err != nil {
 					return err
 				}
@@ -173,14 +189,33 @@ var sourceFaults = []fault{
 	{
 		name: "files vanish", promised: "no failure, nothing left behind", times: 20,
 		set: sure,
-		harm: func(_ context.Context, r *rig) error {
-			for i := range 1000 {
-				p := filepath.Join(r.root, fmt.Sprintf("keep-vanish-%d", i))
-				if err := os.WriteFile(p, record(r.rng, 100), 0o644); err != nil {
-					return err
+		harm: func(ctx context.Context, r *rig) error {
+			from := len(r.said())
+			at := func(i int) string { return filepath.Join(r.root, fmt.Sprintf("keep-vanish-%d", i)) }
+			const files, living = 1000, 20 // each lives for as long as its way to rsync takes
+			for i := range files + living {
+				if i < files {
+					if err := os.WriteFile(at(i), record(r.rng, 100), 0o644); err != nil {
+						return err
+					}
 				}
-				if err := os.Remove(p); err != nil {
-					return err
+				if i >= living {
+					if err := os.Remove(at(i - living)); err != nil {
+						return err
+					}
+				}
+				if i%living == 0 {
+					if err := lab.Pause(ctx, r.random(0, 20*pauseUnit)); err != nil {
+						return err
+					}
+				}
+			}
+			if err := lab.Pause(ctx, 2*second); err != nil {
+				return err
+			}
+			for line := range bytes.Lines(r.said()[from:]) {
+				if bytes.Contains(line, []byte("cannot ship a path")) && absent.Match(line) {
+					return fmt.Errorf("a file that has gone counts as a failure: %s", line)
 				}
 			}
 			return nil
@@ -244,24 +279,18 @@ var sourceFaults = []fault{
 // growAndShrink changes files in place again and again while they ship: they are
 // whole after each close, and only then.
 func growAndShrink(ctx context.Context, r *rig) error {
-	p := filepath.Join(r.root, fmt.Sprintf("keep-grows-%d", r.next()))
+	name := fmt.Sprintf("keep-grows-%d", r.next())
+	p := filepath.Join(r.root, name)
+	whole := r.staysWhole(ctx, filepath.Join(r.target, name))
 	first := record(r.rng, 1<<20)
 	for range 20 {
 		if err := os.WriteFile(p, first, 0o644); err != nil {
 			return err
 		}
-		if err := lab.Pause(ctx, r.random(0, 40*time.Millisecond)); err != nil {
+		if err := lab.Pause(ctx, r.random(0, 10*time.Millisecond)); err != nil {
 			return err
 		}
-		f, err := os.OpenFile(p, os.O_WRONLY|os.O_APPEND, 0)
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(record(r.rng, 1<<20))
-		if err := f.Close(); err != nil {
-			return err
-		}
-		if err != nil {
+		if err := appendSlowly(ctx, p, record(r.rng, 1<<20)); err != nil {
 			return err
 		}
 		if err := lab.Pause(ctx, r.random(0, 40*time.Millisecond)); err != nil {
@@ -274,7 +303,48 @@ func growAndShrink(ctx context.Context, r *rig) error {
 			return err
 		}
 	}
-	return nil
+	return whole()
+}
+
+// appendSlowly takes some 25 ms for it.
+func appendSlowly(ctx context.Context, file string, data []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	for piece := range slices.Chunk(data, len(data)/8+1) {
+		if _, err = f.Write(piece); err == nil {
+			err = lab.Pause(ctx, 3*time.Millisecond)
+		}
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// staysWhole reads a file at the target over and over; the function that it
+// returns ends that and tells whether it ever was torn.
+func (r *rig) staysWhole(ctx context.Context, file string) func() error {
+	ctx, cancel := context.WithCancel(ctx)
+	why := make(chan string, 1)
+	r.running.Go(func() {
+		found := ""
+		for ctx.Err() == nil {
+			if data, err := os.ReadFile(file); err == nil && found == "" {
+				found = torn(data)
+			}
+			_ = lab.Pause(ctx, 3*time.Millisecond)
+		}
+		why <- found
+	})
+	return func() error {
+		cancel()
+		if found := <-why; found != "" {
+			return fmt.Errorf("C3: torn: %s: %s", file, found)
+		}
+		return nil
+	}
 }
 
 // moveAll moves what is in one folder to another.

@@ -66,7 +66,7 @@ func (r *rig) status(ctx context.Context) (status, error) {
 // ready waits until everything is live, watched, swept and equal.
 func (r *rig) ready(ctx context.Context) error {
 	var last status
-	err := lab.Until(ctx, time.Minute, 100*time.Millisecond, func() bool {
+	err := lab.Until(ctx, 3*time.Minute, 100*time.Millisecond, func() bool {
 		st, err := r.status(ctx)
 		if last = st; err != nil || st.Agent == nil || st.Agent.CaughtUp.IsZero() || len(st.Targets) != max(r.targets, 1) {
 			return r.agent.Over()
