@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type sentinel struct {
 
 func (r *rig) startSentinel(ctx context.Context) (err error) {
 	s := &sentinel{}
-	if s.replica, err = lab.NewRedis(ctx, r.dir, append(r.redisArg, "--replicaof", "127.0.0.1", fmt.Sprint(r.redis.Port))...); err != nil {
+	if s.replica, err = lab.NewRedis(ctx, r.dir, slices.Concat(r.redisArg, []string{"--replicaof", "127.0.0.1", fmt.Sprint(r.redis.Port)})...); err != nil {
 		return err
 	}
 	r.cleanup(func() { s.replica.End() }) // r.redis ends with the rig, whichever of the two it is
@@ -115,7 +116,7 @@ func failOver(ctx context.Context, r *rig) error {
 // failedOver has the old master follow the new one.
 func failedOver(ctx context.Context, r *rig) error {
 	old := r.redis
-	old.Args = append(r.redisArg[:len(r.redisArg):len(r.redisArg)], "--replicaof", "127.0.0.1", fmt.Sprint(r.sentinel.replica.Port))
+	old.Args = slices.Concat(r.redisArg, []string{"--replicaof", "127.0.0.1", fmt.Sprint(r.sentinel.replica.Port)})
 	if err := old.Start(ctx); err != nil {
 		return err
 	}
