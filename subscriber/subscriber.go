@@ -178,7 +178,7 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 	after, last, failing := "0", "", "" // last is the newest event known to be in the loop's hands
 	var strangers since
 	for ctx.Err() == nil {
-		held := l.events.Load()
+		asked, held := time.Now(), l.events.Load()
 		got, err := s.queue.read(ctx, after)
 		if errors.Is(err, errNoGroup) {
 			if err = s.queue.makeGroup(ctx); err == nil {
@@ -207,7 +207,7 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 		}
 		messages := got.messages
 		switch {
-		case after == ">" && strangers.longer(got.pending > held, s.queue.patience):
+		case after == ">" && strangers.longer(got.pending > held, asked, s.queue.patience):
 			s.cfg.Log.Info().Str("target", s.cfg.Target).Int64("events", got.pending-held).Msg("taking over events that another process has read and not delivered")
 			after = "0" // what was just read is in the history too
 			continue

@@ -5,23 +5,26 @@ import "time"
 // orphaned is how long events may be pending in Redis that this process does not
 // hold, before it takes them over. Another process of the same target may have
 // them: it has then delivered them for nothing if it is at work, which costs a
-// look, and not lost them if it is dead.
-const orphaned = 20 * time.Second
+// look, and not lost them if it is dead. It is shorter than a read that finds
+// nothing: who is at rest sees them at the end of one, as of its beginning.
+const orphaned = 15 * time.Second
 
 // since is when something began that still goes on; zero while it does not.
 type since struct{ time.Time }
 
-// longer tells whether something has gone on for so long, and then begins anew.
-func (s *since) longer(on bool, patience time.Duration) bool {
-	now := time.Now()
-	switch {
-	case !on:
+// longer tells whether something that was so at a time has gone on for so long by
+// now, and then begins anew.
+func (s *since) longer(on bool, at time.Time, patience time.Duration) bool {
+	if !on {
 		s.Time = time.Time{}
-	case s.IsZero():
-		s.Time = now
-	case now.Sub(s.Time) >= patience:
-		s.Time = time.Time{}
-		return true
+		return false
 	}
-	return false
+	if s.IsZero() {
+		s.Time = at
+	}
+	if time.Since(s.Time) < patience {
+		return false
+	}
+	s.Time = time.Time{}
+	return true
 }

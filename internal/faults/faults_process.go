@@ -100,8 +100,9 @@ func (r *rig) versions(ctx context.Context) func() error {
 	const file = "keep-version"
 	var both sync.WaitGroup
 	both.Go(func() {
-		for n := 1; ctx.Err() == nil; n++ {
-			beside, body := filepath.Join(r.root, "keep-next"), []byte(strconv.Itoa(n))
+		for ctx.Err() == nil {
+			r.version++ // on from the last injection's
+			beside, body := filepath.Join(r.root, "keep-next"), []byte(strconv.Itoa(r.version))
 			if os.WriteFile(beside, append(head(body), body...), 0o644) == nil {
 				_ = os.Rename(beside, filepath.Join(r.root, file))
 			}

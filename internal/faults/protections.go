@@ -45,7 +45,7 @@ var (
 	// caught: the next start looks for what changed since the checkpoint.
 	caught = patch{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"}
 	// inherited: what another process of the target has read and not acknowledged is taken over.
-	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, s.queue.patience)", "strangers.longer(false && got.pending > held, s.queue.patience)"}
+	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, asked, s.queue.patience)", "strangers.longer(false && got.pending > held, asked, s.queue.patience)"}
 	// full: nothing is deleted because of a root that is empty.
 	full = []patch{
 		{"rsyncer/gate.go", "dir.Readdirnames(1); errors.Is(err, io.EOF) {", "dir.Readdirnames(1); errors.Is(err, io.EOF) && false {"},

@@ -68,6 +68,7 @@ type rig struct {
 	quit     context.CancelFunc
 	cleanups []func()
 	markers  int
+	version  int           // of the file that is written over and over
 	long     time.Duration // how long what is away stays away
 	jumps    time.Time     // when the clock does, if it does
 
