@@ -265,7 +265,7 @@ var sourceFaults = []fault{
 		},
 		harm: func(ctx context.Context, r *rig) error {
 			p := filepath.Join(r.root, "keep-unreadable")
-			if err := os.WriteFile(p, record(r.rng, 100), 0o000); err != nil {
+			if err := errors.Join(os.RemoveAll(p), os.WriteFile(p, record(r.rng, 100), 0o000)); err != nil {
 				return err
 			}
 			return r.othersArrive(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,8 +119,13 @@ var targetFaults = []fault{
 	{
 		name: "target read-only", promised: "shown; heals", times: 3,
 		lacks: needsRoot, set: smallTarget("size=100m"), shows: "[Rr]ead-only", settles: 2 * time.Minute,
-		harm: func(_ context.Context, r *rig) error {
-			return unix.Mount("", r.target, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+		harm: func(ctx context.Context, r *rig) error {
+			var err error
+			late := lab.Until(ctx, 10*time.Second, time.Millisecond, func() bool { // not while a file is open for writing
+				err = unix.Mount("", r.target, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+				return !errors.Is(err, unix.EBUSY)
+			})
+			return errors.Join(late, err)
 		},
 		heal: func(_ context.Context, r *rig) error { return unix.Mount("", r.target, "", unix.MS_REMOUNT, "") },
 	},
