@@ -42,7 +42,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 		return spec{g.kind, r.cfg.Delete, max(0, r.cfg.MaxDelete-s.deleted)}
 	}
-	if s.lane == fastsync.Live && len(g.without) == 0 { // which never reads contents
+	if s.lane == fastsync.Live && len(g.without) == 0 { // contents are compared in the bulk lane alone
 		p := r.pool.take(ctx, want())
 		defer r.pool.done()
 		if p != nil {

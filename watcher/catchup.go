@@ -92,11 +92,8 @@ func (c *catchUp) root() error {
 	if c.since.IsZero() {
 		root.tree, root.first, scope = true, true, fastsync.Tree
 	}
-	switch {
-	case root.fresh && scope == fastsync.Listing:
-		c.listings = append(c.listings, fastsync.Root)
-	case root.fresh:
-		if err := c.emit(fastsync.Root, scope); err != nil {
+	if root.fresh {
+		if err := c.tell(fastsync.Root, scope); err != nil {
 			return err
 		}
 	}
@@ -177,14 +174,18 @@ func (c *catchUp) enter(in, dir place) error {
 	if !tell {
 		return nil
 	}
-	if scope == fastsync.Listing {
-		c.listings = append(c.listings, c.w.rel(dir.abs))
-		if len(c.listings) < mostListings {
-			return nil
-		}
-		return c.list()
+	return c.tell(c.w.rel(dir.abs), scope)
+}
+
+// tell publishes a directory, or has its listing wait.
+func (c *catchUp) tell(p string, scope fastsync.Scope) error {
+	if scope != fastsync.Listing {
+		return c.emit(p, scope)
 	}
-	return c.emit(c.w.rel(dir.abs), scope)
+	if c.listings = append(c.listings, p); len(c.listings) < mostListings {
+		return nil
+	}
+	return c.list()
 }
 
 // list publishes the listings that wait.

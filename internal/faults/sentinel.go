@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/fastsync/fastsync/internal/lab"
 )
@@ -22,6 +27,7 @@ type sentinel struct {
 	port    int
 	replica *lab.Redis
 	process *lab.Group
+	client  *redis.SentinelClient
 }
 
 func (r *rig) startSentinel(ctx context.Context) (err error) {
@@ -44,6 +50,8 @@ func (r *rig) startSentinel(ctx context.Context) (err error) {
 		return err
 	}
 	r.cleanup(s.process.End)
+	s.client = redis.NewSentinelClient(&redis.Options{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	r.cleanup(func() { _ = s.client.Close() })
 	r.sentinel = s
 	return r.settled(ctx)
 }
@@ -58,15 +66,13 @@ func (s *sentinel) url() string {
 func (r *rig) settled(ctx context.Context) error {
 	s := r.sentinel
 	err := lab.Until(ctx, 30*time.Second, 50*time.Millisecond, func() bool {
-		master, _ := s.ask(ctx, "SENTINEL", "get-master-addr-by-name", group)
-		if strings.Contains(master, fmt.Sprint(s.replica.Port)) {
+		if s.masters(ctx, s.replica) {
 			r.redis, s.replica = s.replica, r.redis
 		}
-		known, _ := s.ask(ctx, "SENTINEL", "replicas", group)
 		client := s.replica.Client()
 		defer func() { _ = client.Close() }()
 		state, err := client.Info(ctx, "replication").Result()
-		return err == nil && strings.Contains(known, fmt.Sprint(s.replica.Port)) &&
+		return err == nil && s.knows(ctx, s.replica) &&
 			strings.Contains(state, "master_link_status:up") && strings.Contains(state, fmt.Sprint("master_port:", r.redis.Port))
 	})
 	if err != nil {
@@ -77,9 +83,16 @@ func (r *rig) settled(ctx context.Context) error {
 	return nil
 }
 
-func (s *sentinel) ask(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "redis-cli", append([]string{"-p", fmt.Sprint(s.port)}, args...)...).CombinedOutput()
-	return string(out), err
+// masters tells whether the Sentinel has a Redis as the master.
+func (s *sentinel) masters(ctx context.Context, r *lab.Redis) bool {
+	at, err := s.client.GetMasterAddrByName(ctx, group).Result()
+	return err == nil && net.JoinHostPort(at[0], at[1]) == r.Address()
+}
+
+// knows tells whether the Sentinel has a Redis as a replica of the master.
+func (s *sentinel) knows(ctx context.Context, r *lab.Redis) bool {
+	all, err := s.client.Replicas(ctx, group).Result()
+	return err == nil && slices.ContainsFunc(all, func(one map[string]string) bool { return one["port"] == strconv.Itoa(r.Port) })
 }
 
 // failOver cuts the replica off, lets the master acknowledge for a while what
@@ -107,10 +120,7 @@ func failOver(ctx context.Context, r *rig) error {
 	}
 	r.count("acknowledged events lost", int(after.EntriesAdded-before.EntriesAdded))
 	r.redis.Kill()
-	return lab.Until(ctx, 30*time.Second, 50*time.Millisecond, func() bool {
-		master, err := s.ask(ctx, "SENTINEL", "get-master-addr-by-name", group)
-		return err == nil && strings.Contains(master, fmt.Sprint(s.replica.Port))
-	})
+	return lab.Until(ctx, 30*time.Second, 50*time.Millisecond, func() bool { return s.masters(ctx, s.replica) })
 }
 
 // failedOver has the old master follow the new one.
