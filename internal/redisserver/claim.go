@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func (s *Server) pidFile() string  { return filepath.Join(s.cfg.Dir, "redis-server.pid") }
@@ -59,8 +60,18 @@ func (s *Server) checkLock() error {
 	return s.lock(lock)
 }
 
+// lockPatience is how long a fastsync that was killed may still hold its lock: a
+// child that it was just starting has a copy until it becomes another program.
+const lockPatience = time.Second
+
 func (s *Server) lock(file *os.File) error {
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	var err error
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 50) {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return fmt.Errorf("another fastsync runs its redis-server in %s: stop it, or give another --state-dir", s.cfg.Dir)
 	}
