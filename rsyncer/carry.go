@@ -28,9 +28,13 @@ const (
 // the first be dead, its batch goes to the second at once.
 func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) result {
 	stdin := list(g.kind, jobs)
+	g.made = map[string]bool{}
 	found := func(it item) {
 		if it.gone && !g.released {
 			s.deleted++
+		}
+		if r.pull && it.dir && it.made {
+			g.made[it.path] = true
 		}
 		if i, ok := g.at[it.path]; ok && g.jobs[i].aged {
 			g.tell(it.path)

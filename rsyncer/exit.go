@@ -12,6 +12,7 @@ import (
 // rsync's exit codes that a run is judged by.
 const (
 	exitOK         = 0
+	exitProtocol   = 2
 	exitPartial    = 23
 	exitVanished   = 24
 	exitMaxDeletes = 25
@@ -60,6 +61,7 @@ var known = []struct {
 	{"", "ssh: Could not resolve hostname", fastsync.Transient, "the host's name is not known: correct the target, or look at the name server"},
 	{"", "ssh: connect to host", fastsync.Transient, "the host does not answer: check that it is up, that its sshd runs and that no firewall is between"},
 	{"", "ERROR: rejecting unrequested file-list name", fastsync.Person, "rsync takes a file's name for a pattern, and only a confined pull lets it pass: rename the file, pull on a newer kernel, or push from the media host"},
+	{"", "ABORTING due to invalid path from sender", fastsync.Transient, "what a path is in became a link or a file while rsync looked: it is tried again by itself"},
 	{"", "rsync: command not found", fastsync.Person, "the host has no rsync: install it there"},
 	{"", "rsync: not found", fastsync.Person, "the host has no rsync: install it there"},
 }
@@ -181,9 +183,11 @@ func verdictOn(path string, notes []string) verdict {
 }
 
 // belowNoDirectory tells whether the other side says that what a path should be in
-// is no directory any more: then what that is now has to ship.
+// is no directory any more: then what that is now has to ship. A daemon that follows
+// no links says it in its own way.
 func belowNoDirectory(note string) bool {
-	return strings.HasPrefix(note, "rsync: [sender] link_stat ") && strings.HasSuffix(note, "Not a directory (20)")
+	return strings.HasPrefix(note, "rsync: [sender] link_stat ") &&
+		(strings.HasSuffix(note, "Not a directory (20)") || strings.HasSuffix(note, "Too many levels of symbolic links (40)"))
 }
 
 // landsNowhere tells whether the target has no directory where a path should go:

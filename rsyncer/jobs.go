@@ -30,6 +30,8 @@ type group struct {
 	at       map[string]int       // path → place in jobs: no path twice in a list
 	told     map[string]bool      // aged paths of which a run said something
 	read     bool                 // contents are compared, not only sizes and times
+	made     map[string]bool      // directories that the last run of a pull has made
+	tops     bool                 // what a pull had taken for directories
 }
 
 // groups in the order of their runs: deletions last, so that a file moved from

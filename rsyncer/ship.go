@@ -89,6 +89,20 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		}
 		return nil
 	}
+	if r.pull && (answered(res) || crossed(res)) {
+		rest, tops, err := r.linked(ctx, s, g, jobs, res)
+		if err != nil {
+			return err
+		}
+		if tops != nil && len(tops.jobs) > 0 {
+			return r.shipLinked(ctx, s, g, rest, tops, res)
+		}
+	}
+	return r.conclude(ctx, s, g, jobs, res)
+}
+
+// conclude finds out how each job of a run ended.
+func (r *Rsyncer) conclude(ctx context.Context, s *session, g *group, jobs []job, res result) error {
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -230,9 +244,6 @@ func (r *Rsyncer) settle(s *session, k kind, jobs []job, open map[string]verdict
 			out.Again = append(out.Again, fastsync.Change{Path: j.path, Scope: fastsync.Entry})
 		case bad && r.overtaken(k, j.path, v, s.begun):
 			out.Again = append(out.Again, j.changes...)
-		case bad && r.pull && belowNoDirectory(v.reason):
-			out.Shipped += len(j.changes)
-			out.Again = append(out.Again, fastsync.Change{Path: path.Dir(j.path), Scope: fastsync.Entry})
 		case bad:
 			s.fail(j, v.reason)
 		case s.undeleted && hindered:

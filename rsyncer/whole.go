@@ -55,7 +55,7 @@ func (r *Rsyncer) changed(j job) bool {
 // none on a path that only changed.
 func (r *Rsyncer) overtaken(k kind, p string, v verdict, begun time.Time) bool {
 	if r.pull {
-		return !v.own
+		return !v.own || belowNoDirectory(v.reason)
 	}
 	_, err := os.Lstat(r.source + p)
 	return k != deletes && missing(err) || belowNoDirectory(v.reason) || (!v.own || landsNowhere(v.reason)) && r.moved(p, begun)
