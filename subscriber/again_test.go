@@ -3,8 +3,6 @@ package subscriber
 import (
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // A file that is rewritten during every run holds up neither its events nor a
@@ -16,7 +14,7 @@ func TestAFileThatNeverRestsIsListedAndShipsOnceItDoes(t *testing.T) {
 		l.orders <- "sweep 1"
 		after(0)        // it found the drift before the first event
 		for range 800 { // its writer closes it more often than a run ends
-			l.entries <- []redis.XMessage{event("1-1", "log.txt")}
+			give(l, event("1-1", "log.txt"))
 			after(100 * time.Millisecond)
 		}
 		got := x.look()

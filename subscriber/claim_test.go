@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 )
 
@@ -71,7 +70,7 @@ func TestTheEndTidiesWhatItCutShort(t *testing.T) {
 		x := swept()
 		x.took, x.syncErr = took, errors.New("stopped")
 		inBubble(t, never, x, func(l *loop) {
-			l.entries <- []redis.XMessage{event("1-0", "big")}
+			give(l, event("1-0", "big"))
 			synctest.Wait()
 		})
 		if len(x.tidied) != tidied || tidied == 1 && x.tidied[0].Path != "big" {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/fastsync/fastsync"
 )
 
@@ -16,7 +14,7 @@ func TestPartsOfFilesGoWhenNothingGoesOnFromThem(t *testing.T) {
 	x := swept()
 	x.syncErr = errors.New("the connection broke")
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "d/video"), event("2-0", "e/b")}
+		give(l, event("1-0", "d/video"), event("2-0", "e/b"))
 		after(10 * time.Second)
 		if got := x.look(); len(got.tidied) != 0 {
 			t.Fatalf("tidied %v while the runs are tried again", got.tidied)
@@ -38,10 +36,10 @@ func TestPartsOfFilesGoWhenNothingGoesOnFromThem(t *testing.T) {
 func TestARunThatEndedEarlyIsTidiedAfter(t *testing.T) {
 	x := swept()
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "a")}
+		give(l, event("1-0", "a"))
 		after(time.Minute)
 		x.order(func() { x.cut = true })
-		l.entries <- []redis.XMessage{event("2-0", "b")}
+		give(l, event("2-0", "b"))
 		after(time.Minute)
 		if got := x.look(); len(got.tidied) != 1 || got.tidied[0].Path != "b" {
 			t.Errorf("tidied %v, want b alone", got.tidied)

@@ -19,9 +19,9 @@ func TestAPathThatFailsInTwoScopesIsListedByTheWider(t *testing.T) {
 	inBubble(t, never, x, func(l *loop) {
 		tree := event("1-0", "d")
 		tree.Values["scope"] = "tree"
-		l.entries <- []redis.XMessage{tree}
+		give(l, tree)
 		after(time.Second)
-		l.entries <- []redis.XMessage{event("2-0", "d")}
+		give(l, event("2-0", "d"))
 		after(time.Second)
 		if f := x.look().failed["d"]; f.Scope != fastsync.Tree {
 			t.Errorf("listed as %+v, want the tree", f)
@@ -40,12 +40,12 @@ func TestAWiderDeliveryHealsWhatFailedInLess(t *testing.T) {
 	x := swept()
 	x.refuse = map[string]string{"d": "permission denied"}
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "d")}
+		give(l, event("1-0", "d"))
 		after(time.Second)
 		x.order(func() { x.refuse = nil })
 		tree := event("2-0", "d")
 		tree.Values["scope"] = "tree"
-		l.entries <- []redis.XMessage{tree}
+		give(l, tree)
 		after(time.Second)
 		if got := x.look(); len(got.failed) != 0 || got.state.Failed != 0 || got.state.Health != "ok" {
 			t.Errorf("still listed: %v, health %s", got.failed, got.state.Health)
@@ -63,7 +63,7 @@ func TestFailingPathsAreBounded(t *testing.T) {
 			for j := range 1000 {
 				page = append(page, event(fmt.Sprint(i+j, "-0"), fmt.Sprint("f", i+j)))
 			}
-			l.entries <- page
+			give(l, page...)
 			after(time.Millisecond)
 		}
 		after(time.Second)
@@ -79,7 +79,7 @@ func TestAnOutageIsNoRestlessness(t *testing.T) {
 	x := swept()
 	x.syncErr = errors.New("down")
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "a")}
+		give(l, event("1-0", "a"))
 		after(2 * time.Minute)
 		x.order(func() { x.syncErr, x.again = nil, "a" })
 		after(transientMost + 10*time.Second)

@@ -28,7 +28,7 @@ func TestDriftDelaysNoEvent(t *testing.T) {
 	inBubble(t, never, x, func(l *loop) {
 		after(time.Minute)
 		for i := range 5 {
-			l.entries <- []redis.XMessage{event(fmt.Sprint(i+1, "-0"), fmt.Sprint("photo", i))}
+			give(l, event(fmt.Sprint(i+1, "-0"), fmt.Sprint("photo", i)))
 		}
 		got := x.look()
 		if !slices.Equal(got.paths(fastsync.Bulk), []string{"archive/1", "archive/2"}) || len(got.acked) != 5 {
@@ -41,9 +41,9 @@ func TestWhatIsTooLargeGoesToTheBulkLaneOnce(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large = "video", time.Hour
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "video"), event("2-0", "a")}
+		give(l, event("1-0", "video"), event("2-0", "a"))
 		after(time.Second)
-		l.entries <- []redis.XMessage{event("3-0", "b")}
+		give(l, event("3-0", "b"))
 		got := x.look()
 		if !slices.Equal(got.acked, []string{"2-0", "3-0"}) || !slices.Equal(got.paths(fastsync.Bulk), []string{"video"}) {
 			t.Errorf("acknowledged %v, bulk %v; want the photos done and the video on its way", got.acked, got.paths(fastsync.Bulk))
@@ -60,10 +60,10 @@ func TestAFileOnTheBulkLaneWaitsForIt(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large = "video", time.Minute
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "video")}
+		give(l, event("1-0", "video"))
 		after(time.Second)
 		x.order(func() { x.tooLarge = "" }) // rewritten, and small now
-		l.entries <- []redis.XMessage{event("2-0", "video")}
+		give(l, event("2-0", "video"))
 		after(30 * time.Second)
 		if got := x.look(); len(got.runs) != 2 {
 			t.Errorf("runs %v, want none of the file beside its bulk run", got.runs)
@@ -87,11 +87,11 @@ func TestWhatShippedWhereABulkBatchRanGoesRoundAgain(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large, x.took = "archive", time.Minute, time.Second
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "archive/before")}
+		give(l, event("1-0", "archive/before"))
 		after(500 * time.Millisecond)
-		l.entries <- []redis.XMessage{tree("2-0", "archive"), event("3-0", "other")} // waits for the run of before
+		give(l, tree("2-0", "archive"), event("3-0", "other")) // waits for the run of before
 		after(10 * time.Second)
-		l.entries <- []redis.XMessage{event("4-0", "archive/a/b"), event("5-0", "else")}
+		give(l, event("4-0", "archive/a/b"), event("5-0", "else"))
 		after(5 * time.Second)
 		if got := x.look(); !slices.Equal(got.acked, []string{"1-0", "3-0", "4-0", "5-0"}) {
 			t.Errorf("acknowledged %v, want all but the tree", got.acked)
@@ -117,13 +117,13 @@ func TestAFailedBulkRunSendsTheCrossedRoundToo(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large = "archive", time.Minute
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{tree("1-0", "archive")}
+		give(l, tree("1-0", "archive"))
 		after(time.Second)
-		l.entries <- []redis.XMessage{event("2-0", "archive/a")}
+		give(l, event("2-0", "archive/a"))
 		after(time.Second)
 		x.order(func() { x.runs, x.tooLarge = nil, "" })
 		x.order(func() { x.syncErr = &fastsync.RunError{What: "cut"} })
-		l.entries <- []redis.XMessage{event("3-0", "else")} // so that the fault is seen by a live run too
+		give(l, event("3-0", "else")) // so that the fault is seen by a live run too
 		after(59 * time.Second)
 		x.order(func() { x.syncErr = nil })
 		after(5 * time.Minute)
@@ -139,7 +139,7 @@ func TestADirectoryIsDeliveredWhenItsOpenFilesAre(t *testing.T) {
 	x := swept()
 	x.opened, x.again = "d/log", "d/log"
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{tree("1-0", "d"), event("2-0", "photo")}
+		give(l, tree("1-0", "d"), event("2-0", "photo"))
 		after(30 * time.Second)
 		if got := x.look(); !slices.Equal(got.acked, []string{"2-0"}) {
 			t.Errorf("acknowledged %v while a file of the directory is open, want the photo alone", got.acked)
@@ -156,7 +156,7 @@ func TestADirectoryWaitsForAnOpenFileForAMinute(t *testing.T) {
 	x := swept()
 	x.opened, x.again = "d/log", "d/log"
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{tree("1-0", "d")}
+		give(l, tree("1-0", "d"))
 		after(2 * againFor)
 		if got := x.look(); !slices.Equal(got.acked, []string{"1-0"}) || got.failed["d/log"].Why != restless {
 			t.Errorf("acknowledged %v, failed %v; want the file listed and the directory done", got.acked, got.failed)
@@ -169,14 +169,14 @@ func TestTooMuchCrossedSendsTheBulkBatchRoundAgain(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large = "archive", time.Minute
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{tree("1-0", "archive")}
+		give(l, tree("1-0", "archive"))
 		after(time.Second)
 		for i := range maxCrossed/1000 + 1 {
 			var page []redis.XMessage
 			for j := range 1000 {
 				page = append(page, event(fmt.Sprint(i+2, "-", j), fmt.Sprint("archive/", i, "/", j)))
 			}
-			l.entries <- page
+			give(l, page...)
 		}
 		after(time.Minute)
 		if got := x.look(); slices.Contains(got.acked, "1-0") || len(got.paths(fastsync.Bulk)) != 2 {

@@ -39,7 +39,7 @@ type loop struct {
 
 	live, bulk *lane
 	crossed    map[fastsync.Change]bool // ran on the live lane where a bulk batch runs
-	events     atomic.Int64             // waiting or running events, the bound against enough; read asks it too
+	events     atomic.Int64             // handed over and not done, the bound against enough
 	retry      map[fastsync.Change]failedPath
 	held       map[fastsync.Change]bool
 	round      time.Time // when quarantine is tried; zero while it is empty
@@ -97,7 +97,7 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
-		if l.events.Load() < enough {
+		if l.events.Load() <= enough {
 			entries = l.entries
 		}
 		select {
@@ -125,6 +125,13 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
+// hand gives the loop events. They count as held before it has them, since whoever
+// reads on compares what Redis has given with what is held here.
+func (l *loop) hand(ctx context.Context, messages []redis.XMessage) {
+	l.events.Add(int64(len(messages)))
+	send(ctx, l.entries, messages)
+}
+
 // accept takes events in. What cannot be read as an event is acknowledged
 // with a line in the log: it would never become better.
 func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.Time) {
@@ -136,12 +143,12 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			bad = append(bad, m.ID)
 			continue
 		}
-		l.events.Add(1)
 		l.sweep.seen(e.Change)
 		l.live.add(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,
 		})
 	}
+	l.events.Add(-int64(len(bad)))
 	if len(bad) > 0 {
 		if err := l.queue.ack(ctx, bad, nil); err != nil {
 			l.log.Warn().Err(err).Msg("could not acknowledge refused events; they come again at the next start")

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -15,7 +16,7 @@ func TestAnIdleTargetGetsAnEventAtOnce(t *testing.T) {
 	x := swept()
 	inBubble(t, never, x, func(l *loop) {
 		after(time.Minute)
-		l.entries <- []redis.XMessage{event("1-0", "a"), event("2-0", "a"), event("3-0", "b")}
+		give(l, event("1-0", "a"), event("2-0", "a"), event("3-0", "b"))
 		got := x.look()
 		if len(got.runs) != 1 || got.runs[0].at != time.Minute || !slices.Equal(got.runs[0].paths, []string{"a", "b"}) {
 			t.Errorf("runs %v, want one of a and b at once", got.runs)
@@ -31,7 +32,7 @@ func TestEventsGatherWhileTwoBatchesRun(t *testing.T) {
 	x.took = 10 * time.Second
 	inBubble(t, never, x, func(l *loop) {
 		for i := range 30 {
-			l.entries <- []redis.XMessage{event(fmt.Sprint(i+1, "-0"), fmt.Sprint(i))}
+			give(l, event(fmt.Sprint(i+1, "-0"), fmt.Sprint(i)))
 			after(20 * time.Millisecond)
 		}
 		if got := x.look(); len(got.runs) != 2 || len(got.runs[0].paths) != 1 || len(got.runs[1].paths) != 1 {
@@ -50,7 +51,7 @@ func TestABatchHasAMostSize(t *testing.T) {
 	cfg := never
 	cfg.BatchMax = 2
 	inBubble(t, cfg, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "a"), event("2-0", "b"), event("3-0", "c"), event("4-0", "d")}
+		give(l, event("1-0", "a"), event("2-0", "b"), event("3-0", "c"), event("4-0", "d"))
 		got := x.look()
 		if len(got.runs) != 2 || len(got.runs[0].paths) != 2 || len(got.runs[1].paths) != 2 {
 			t.Errorf("runs %v, want two of two paths at once", got.runs)
@@ -69,13 +70,14 @@ func TestTheLoopHoldsOnlySoMany(t *testing.T) {
 			for i := range lot {
 				events = append(events, event(fmt.Sprint(held+i+1, "-0"), fmt.Sprint(held+i)))
 			}
-			select {
-			case l.entries <- events:
-				held += lot
-				return true
-			case <-time.After(time.Minute): // fake time
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // fake time
+			defer cancel()
+			l.hand(ctx, events)
+			if ctx.Err() != nil {
 				return false
 			}
+			held += lot
+			return true
 		}
 		for held < 2*enough && give() {
 			continue
@@ -94,7 +96,7 @@ func TestATargetThatIsDownIsTriedAgainAndNothingIsAcknowledged(t *testing.T) {
 	x := swept()
 	x.syncErr = &fastsync.RunError{What: "the target is down"}
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "a")}
+		give(l, event("1-0", "a"))
 		after(10 * time.Minute)
 		got := x.look()
 		tries := len(got.runs)
@@ -122,7 +124,7 @@ func TestARefusedPathIsListedAndTriedAgainWhileOthersGoOn(t *testing.T) {
 	x := swept()
 	x.refuse = map[string]string{"bad": "permission denied"}
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "bad"), event("2-0", "good")}
+		give(l, event("1-0", "bad"), event("2-0", "good"))
 		after(time.Second)
 		got := x.look()
 		if len(got.acked) != 2 || got.failed["bad"].Why != "permission denied" || len(got.failed) != 1 {
@@ -145,9 +147,9 @@ func TestARefusedPathIsListedAndTriedAgainWhileOthersGoOn(t *testing.T) {
 func TestDirectoryTimesSettleOnceTheTargetIsQuiet(t *testing.T) {
 	x := swept()
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "d/a")}
+		give(l, event("1-0", "d/a"))
 		after(time.Second)
-		l.entries <- []redis.XMessage{event("2-0", "d/b")}
+		give(l, event("2-0", "d/b"))
 		after(quiet - time.Millisecond)
 		got := x.look()
 		if len(got.settled) != 0 {

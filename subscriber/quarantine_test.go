@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/fastsync/fastsync"
 )
 
@@ -15,7 +13,7 @@ func TestAPathThatKeepsFailingGoesIntoQuarantine(t *testing.T) {
 	x := swept()
 	x.refuse = map[string]string{"bad": "permission denied"}
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "bad")}
+		give(l, event("1-0", "bad"))
 		after(time.Hour)
 		f := x.look().failed["bad"]
 		if !f.Quarantined || f.Why != "permission denied" || f.Tries != quarantineAfter {
@@ -48,10 +46,10 @@ func TestAChangeEndsQuarantine(t *testing.T) {
 	x := swept()
 	x.refuse = map[string]string{"bad": "permission denied"}
 	inBubble(t, never, x, func(l *loop) {
-		l.entries <- []redis.XMessage{event("1-0", "bad")}
+		give(l, event("1-0", "bad"))
 		after(time.Hour)
 		x.order(func() { x.refuse = nil })
-		l.entries <- []redis.XMessage{event("2-0", "bad")}
+		give(l, event("2-0", "bad"))
 		after(time.Second)
 		if got := x.look(); len(got.failed) != 0 || got.state.Health != "ok" {
 			t.Errorf("still listed: %v", got.failed)

@@ -252,3 +252,17 @@ func TestWhatADeadTwinHasReadIsTakenOver(t *testing.T) {
 	write(t, client, "later", 1)
 	r.want("later0", "twins", "later0")
 }
+
+// What the loop has been handed and not yet counted is nobody else's.
+func TestWhatIsOnItsWayToTheLoopIsNotTakenOver(t *testing.T) {
+	connect := startRedis(t)
+	client := connect()
+	s := serving(connect(), "t")
+	s.queue.patience = 0
+	opened(t, client, "t")
+	r := readingOf(t, s.queue.redis.(*redis.Client), s)
+	for _, p := range []string{"a", "b", "c"} {
+		write(t, client, p, 1)
+		r.want(p + "0")
+	}
+}

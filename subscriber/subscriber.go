@@ -225,7 +225,7 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 		default:
 			last = messages[len(messages)-1].ID
 		}
-		send(ctx, l.entries, messages)
+		l.hand(ctx, messages)
 	}
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/fastsync/fastsync"
 )
 
@@ -112,7 +110,7 @@ func TestAnEntryDoesNotHideATree(t *testing.T) {
 	inBubbleOf(t, never, x.target, x, func(l *loop) {
 		l.orders <- "sweep one"
 		after(time.Second)
-		l.entries <- []redis.XMessage{event("1-0", "d"), event("2-0", "e")}
+		give(l, event("1-0", "d"), event("2-0", "e"))
 		after(time.Second)
 		x.pass()
 		if s := x.look().state.Sweep; s.Drift != 1 || s.Repaired != 1 {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/fastsync/fastsync"
 )
 
@@ -67,7 +65,7 @@ func TestASweepThatCannotCompareDelaysNoEvent(t *testing.T) {
 	x := &target{cmpErr: errors.New("no way through")}
 	inBubble(t, never, x, func(l *loop) {
 		after(10 * time.Minute)
-		l.entries <- []redis.XMessage{event("1-0", "a")}
+		give(l, event("1-0", "a"))
 		got := x.look()
 		if len(got.runs) != 1 || len(got.acked) != 1 {
 			t.Errorf("runs %v, want the event shipped at once", got.runs)

@@ -178,6 +178,9 @@ func (x *target) save(_ context.Context, s State) error {
 	return nil
 }
 
+// give hands events to a loop.
+func give(l *loop, events ...redis.XMessage) { l.hand(context.Background(), events) }
+
 // inBubble runs a loop on fake time; within acts on it and then looks.
 func inBubble(t *testing.T, cfg Config, x *target, within func(l *loop)) {
 	t.Helper()
