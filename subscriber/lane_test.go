@@ -37,6 +37,23 @@ func TestDriftDelaysNoEvent(t *testing.T) {
 	})
 }
 
+// What a catch-up finds to be gone is told of directory by directory, thousands
+// after an overflow.
+func TestListingsOfACatchUpDelayNoEvent(t *testing.T) {
+	x := swept()
+	x.large = time.Hour
+	inBubble(t, never, x, func(l *loop) {
+		listing := event("1-0", "archive")
+		listing.Values["scope"], listing.Values["origin"] = "listing", "catchup"
+		give(l, listing, event("2-0", "photo"))
+		after(time.Minute)
+		got := x.look()
+		if !slices.Equal(got.paths(fastsync.Bulk), []string{"archive"}) || !slices.Equal(got.acked, []string{"2-0"}) {
+			t.Errorf("bulk %v, acknowledged %v; want the listing on its way and the photo done", got.paths(fastsync.Bulk), got.acked)
+		}
+	})
+}
+
 func TestWhatIsTooLargeGoesToTheBulkLaneOnce(t *testing.T) {
 	x := swept()
 	x.tooLarge, x.large = "video", time.Hour

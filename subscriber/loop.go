@@ -144,8 +144,9 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			continue
 		}
 		l.sweep.seen(e.Change)
-		l.live.add(&item{
+		l.put(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,
+			bulk: e.Origin == fastsync.CatchUp && e.Scope == fastsync.Listing, // what is gone can wait; there may be thousands
 		})
 	}
 	l.events.Add(-int64(len(bad)))
