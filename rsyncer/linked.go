@@ -64,7 +64,7 @@ func doubtful(g *group, jobs []job, all bool) map[string]bool {
 		}
 	}
 	for p := range above {
-		if !all && !g.made[p] && !(listed[p] && g.kind == entries) {
+		if beside := listed[p] && g.kind == entries; !all && !g.made[p] && !beside {
 			delete(above, p)
 		}
 	}
