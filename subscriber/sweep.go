@@ -39,6 +39,7 @@ type sweeper struct {
 	cancel    context.CancelFunc
 
 	recent         map[string]int           // path → width of its widest event since the sweep began
+	running        map[string]bool          // paths of batches that ran when the sweep began
 	gone           int                      // drift that only a deletion repairs
 	repairs        map[fastsync.Change]bool // drift that is not settled
 	settledRepairs []fastsync.Change        // drift that a batch shipped
@@ -134,8 +135,11 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 	l.state.Sweep = Sweep{Running: true, DryRun: by.dryRun, ID: by.id, Started: now, Finished: sweep.Finished}
 	s.more, s.gone, s.recheck = false, 0, time.Time{}
 	s.recent, s.repairs, s.settledRepairs = map[string]int{}, map[fastsync.Change]bool{}, nil
-	s.owed = map[fastsync.Change]bool{}
+	s.owed, s.running = map[fastsync.Change]bool{}, map[string]bool{}
 	for _, on := range []*lane{l.live, l.bulk} {
+		for p := range on.busy {
+			s.running[p] = true
+		}
 		for change := range on.waiting {
 			if _, failed := l.retry[change]; !failed {
 				s.seen(change)
@@ -156,12 +160,16 @@ func (l *loop) compare(ctx context.Context, changes []fastsync.Change) {
 	}()
 }
 
-// drifted takes one finding. What has an event of its own is no drift.
+// drifted takes one finding. What has an event of its own is no drift, nor is what
+// a batch ships that began after the sweep: one before it may have been done with the
+// path when an event that was lost came.
 func (l *loop) drifted(f finding, now time.Time) {
 	sweep := &l.state.Sweep
 	l.dirty = true
 	switch {
-	case l.sweep.expects(f.change) || l.live.busy[f.change.Path]+l.bulk.busy[f.change.Path] > 0 && f.change.Scope == fastsync.Entry:
+	case l.sweep.expects(f.change):
+		return
+	case f.change.Scope == fastsync.Entry && !l.sweep.running[f.change.Path] && l.live.busy[f.change.Path]+l.bulk.busy[f.change.Path] > 0:
 		return
 	case f.gone && path.Base(f.change.Path) == fastsync.PartialDir:
 		l.leftover(f.change)

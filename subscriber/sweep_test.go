@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,6 +105,23 @@ func TestWhatCannotBeRepairedIsLeft(t *testing.T) {
 		got = x.look()
 		if s := got.state.Sweep; len(got.sweeps) != 2 || s.Left != 0 || got.state.Health != "ok" {
 			t.Errorf("%d sweeps, %+v, %s; want a second sweep that proves what was healed", len(got.sweeps), s, got.state.Health)
+		}
+	})
+}
+
+// A batch that was on its way when an event was lost may have been done with the
+// path already: the sweep that the loss asks for repairs it.
+func TestABatchFromBeforeASweepHidesNoDrift(t *testing.T) {
+	x := swept()
+	x.took, x.drift = time.Minute, []string{"a"}
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "a"))
+		after(time.Second)
+		l.gaps <- "events were lost"
+		after(time.Hour)
+		got := x.look()
+		if !slices.Equal(got.paths(fastsync.Live), []string{"a"}) || !slices.Equal(got.paths(fastsync.Bulk), []string{"a"}) || got.state.Gap != "" {
+			t.Errorf("runs %v, gap %q; want it shipped again before the gap is closed", got.runs, got.state.Gap)
 		}
 	})
 }
