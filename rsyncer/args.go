@@ -29,7 +29,15 @@ func (k kind) deletes() bool { return k != entries && k != deletes }
 const format = "fs:" // in front of each line that is about a path; no message begins so
 
 // sshOptions keep a dead connection from lasting, and never ask a person.
-const sshOptions = " -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=1"
+const sshOptions = " -o BatchMode=yes -o ServerAliveInterval=10 -o ServerAliveCountMax=1 -o ConnectTimeout="
+
+// Seconds for ssh's connection up to the server's first line. An ssh that was to use
+// a shared one and finds it dead, 20 s after the link was cut, connects by itself:
+// that the host does not answer has to show within 30.
+const (
+	connectsIn = "10"
+	fallsIn    = "5"
+)
 
 // remote tells whether rsync takes s for a place on another host.
 func remote(s string) bool {
@@ -76,7 +84,11 @@ func (r *Rsyncer) common(lane fastsync.Lane) []string {
 			n := strconv.Itoa(niceness) // for what decrypts, too: bulk has the connection for itself
 			args = append(args, "--rsync-path=renice -n "+n+" -p $PPID >/dev/null 2>&1; nice -n "+n+" rsync")
 		}
-		args = append(args, "--rsh="+r.shell()+r.shared(lane))
+		shared, in := r.shared(lane), connectsIn
+		if shared != "" {
+			in = fallsIn
+		}
+		args = append(args, "--rsh="+r.shell(in)+shared)
 	}
 	return append(args, r.cfg.Filter.Args()...)
 }
@@ -97,13 +109,14 @@ func (r *Rsyncer) direct() bool {
 	return daemon(end) && (r.cfg.Rsh == "" || strings.HasPrefix(end, "rsync://"))
 }
 
-func (r *Rsyncer) shell() string {
+// shell is the remote shell; one that is ssh has to connect in so many seconds.
+func (r *Rsyncer) shell(in string) string {
 	if r.cfg.Rsh == "" {
-		return "ssh" + sshOptions
+		return "ssh" + sshOptions + in
 	}
 	words := strings.Fields(r.cfg.Rsh)
 	if len(words) > 0 && filepath.Base(words[0]) == "ssh" {
-		return r.cfg.Rsh + sshOptions // ssh takes the first of two, so the operator's own win
+		return r.cfg.Rsh + sshOptions + in // ssh takes the first of two, so the operator's own win
 	}
 	return r.cfg.Rsh
 }

@@ -55,7 +55,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 			if ctx.Err() != nil {
 				return res
 			}
-			if !stale(res) || errors.Is(res.err, errWanted) {
+			if !stale(res) || errors.Is(res.err, errWanted) || crossed(res) {
 				r.pool.served()
 				return res
 			}

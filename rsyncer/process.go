@@ -20,6 +20,7 @@ import (
 const (
 	maxLine  = 32 << 10 // longer than any path with each byte escaped
 	maxNotes = 1000     // messages kept of a run
+	lastOnes = 10       // of these the last, which say why it ended
 )
 
 var (
@@ -167,9 +168,13 @@ func (p *process) note(line string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if line != "" && len(p.notes) < maxNotes {
-		p.notes = append(p.notes, unescape(line))
+	if line == "" {
+		return
 	}
+	if len(p.notes) == maxNotes {
+		p.notes = slices.Delete(p.notes, maxNotes-lastOnes, maxNotes-lastOnes+1)
+	}
+	p.notes = append(p.notes, unescape(line))
 }
 
 // forsaken says that the rsync at the other end of the channel has ended: this

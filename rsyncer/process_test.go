@@ -3,6 +3,7 @@ package rsyncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -204,4 +205,16 @@ func FuzzUnescape(f *testing.F) {
 		parseItem(format + s)
 		names(s, "a/b")
 	})
+}
+
+// The last messages say why a run ended, however many there were before.
+func TestTheLastMessagesAreKept(t *testing.T) {
+	p := &process{r: open(t, setup(t))}
+	for i := range 3 * maxNotes {
+		p.note(fmt.Sprint("message ", i))
+	}
+	n := len(p.notes)
+	if n != maxNotes || p.notes[0] != "message 0" || p.notes[n-1] != fmt.Sprint("message ", 3*maxNotes-1) || p.notes[n-lastOnes] != fmt.Sprint("message ", 3*maxNotes-lastOnes) {
+		t.Errorf("%d messages, from %q to %q", n, p.notes[0], p.notes[n-1])
+	}
 }

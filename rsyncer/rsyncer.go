@@ -174,7 +174,7 @@ func operand(what, s string) (string, error) {
 
 // findShell looks whether the remote shell is there, if there is to be one.
 func (r *Rsyncer) findShell() error {
-	words, ok := split(r.shell())
+	words, ok := split(r.shell(connectsIn))
 	if !remote(r.farEnd()) || r.direct() || !ok { // rsync itself says what is wrong with its quotes
 		return nil
 	}

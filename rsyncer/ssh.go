@@ -15,7 +15,7 @@ import (
 // not done by ssh, or by one that the operator shares already.
 func (r *Rsyncer) sshCommand() []string {
 	end := r.farEnd()
-	words, ok := split(r.shell())
+	words, ok := split(r.shell(connectsIn))
 	if !ok || !remote(end) || r.direct() || filepath.Base(words[0]) != "ssh" {
 		return nil
 	}
