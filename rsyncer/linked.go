@@ -10,9 +10,54 @@ import (
 )
 
 // In a pull nobody here can look at the source, and rsync follows a link that is
-// above a path of its list: it becomes a directory at the target, with what the
-// link leads to. So each directory that a run may have taken for one is asked for
-// by itself; if it is none, it ships in the place of all that was below it.
+// above a path of its list, or listed with what is below it: it becomes a directory
+// at the target, with what the link leads to. So rsync is asked which of these are
+// directories; what is none ships by itself in the place of all that was below it.
+
+// beside are the directories of a pull's list that have to be asked for before it
+// runs: the event that they are links may be why they are in it.
+func beside(g *group, jobs []job) map[string]bool {
+	asked, above := map[string]bool{}, aboveAll(pathsOf(jobs))
+	for _, j := range jobs {
+		if j.path != "." && (g.kind != entries || above[j.path]) {
+			asked[j.path] = true
+		}
+	}
+	return asked
+}
+
+// taken are those that have to be asked for after the run: it has made them, or has
+// found that something above a path is no directory.
+func taken(g *group, jobs []job, res result) map[string]bool {
+	asked := aboveAll(pathsOf(jobs))
+	if crossed(res) || slices.ContainsFunc(res.notes, belowNoDirectory) {
+		return asked
+	}
+	for p := range asked {
+		if !g.made[p] {
+			delete(asked, p)
+		}
+	}
+	return asked
+}
+
+func pathsOf(jobs []job) (paths []string) {
+	for _, j := range jobs {
+		paths = append(paths, j.path)
+	}
+	return paths
+}
+
+// aboveAll are all directories that paths are in, but the root.
+func aboveAll(paths []string) map[string]bool {
+	above := map[string]bool{}
+	for _, p := range paths {
+		for at := path.Dir(p); at != "." && !above[at]; at = path.Dir(at) {
+			above[at] = true
+		}
+	}
+	return above
+}
 
 // crossed tells whether rsync gave up its whole list because something above a path
 // of it is no directory.
@@ -20,55 +65,61 @@ func crossed(res result) bool {
 	return res.code == exitProtocol && strings.Contains(strings.Join(res.notes, "\n"), "ABORTING due to invalid path from sender")
 }
 
-// linked parts a pull's jobs into those whose directories are such at the source
-// and, as a group of its own, the topmost of what is no directory above the others.
-func (r *Rsyncer) linked(ctx context.Context, s *session, g *group, jobs []job, res result) (rest []job, tops *group, err error) {
-	asked := doubtful(g, jobs, crossed(res) || slices.ContainsFunc(res.notes, belowNoDirectory))
+// shipLinks takes the jobs at and below what is no directory out of a list, ships
+// the topmost of these by themselves, and returns the rest.
+func (r *Rsyncer) shipLinks(ctx context.Context, s *session, g *group, jobs []job, asked map[string]bool) (rest []job, err error) {
 	if len(asked) == 0 {
-		return jobs, nil, nil
+		return jobs, nil
 	}
 	dirs, err := r.areDirectories(ctx, s.lane, asked)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	tops = &group{kind: entries, released: g.released, at: map[string]int{}}
+	tops := &group{kind: entries, released: g.released, tops: true, at: map[string]int{}}
 	for _, j := range jobs {
-		top := ""
-		for at := j.path; at != "."; at = path.Dir(at) {
-			if asked[at] && !dirs[at] {
-				top = at
-			}
-		}
-		if top == "" {
+		top := topmost(j.path, asked, dirs)
+		switch {
+		case top == "":
 			rest = append(rest, j)
-			continue
+		case g.tops: // it is this one moment and that the next
+			s.outcome.Again = append(s.outcome.Again, j.changes...)
+		default:
+			tops.add(job{path: top, changes: j.changes})
 		}
-		tops.add(job{path: top, changes: j.changes})
 	}
-	return rest, tops, nil
+	if len(tops.jobs) > 0 {
+		err = r.ship(ctx, s, tops)
+	}
+	return rest, err
 }
 
-// doubtful are the directories of jobs' paths that may be none at the source:
-// those that the run made, and those that are in its list beside what is below
-// them, where one that is no directory goes unnoticed. With all they are all.
-func doubtful(g *group, jobs []job, all bool) map[string]bool {
-	above, listed := map[string]bool{}, map[string]bool{}
-	for _, j := range jobs {
-		listed[j.path] = true
-		at := path.Dir(j.path)
-		if g.kind != entries { // which rsync follows if it is a link itself
-			at = j.path
-		}
-		for ; at != "." && !above[at]; at = path.Dir(at) {
-			above[at] = true
+// topmost is what is no directory of a path and those that it is in, "" for nothing.
+func topmost(p string, asked, dirs map[string]bool) (top string) {
+	for at := p; at != "."; at = path.Dir(at) {
+		if asked[at] && !dirs[at] {
+			top = at
 		}
 	}
-	for p := range above {
-		if beside := listed[p] && g.kind == entries; !all && !g.made[p] && !beside {
-			delete(above, p)
+	return top
+}
+
+// belowLinks has what is no directory stand for the paths that were below it.
+func (r *Rsyncer) belowLinks(ctx context.Context, paths []string) ([]string, error) {
+	asked := aboveAll(paths)
+	if len(asked) == 0 {
+		return paths, nil
+	}
+	dirs, err := r.areDirectories(ctx, fastsync.Bulk, asked)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range paths {
+		if top := topmost(p, asked, dirs); top != "" {
+			paths[i] = top
 		}
 	}
-	return above
+	slices.Sort(paths)
+	return slices.Compact(paths), nil
 }
 
 // areDirectories asks rsync which of some paths are directories at the source: in a
@@ -87,26 +138,4 @@ func (r *Rsyncer) areDirectories(ctx context.Context, lane fastsync.Lane, asked 
 		}
 	}})
 	return found, r.judge(ctx, res)
-}
-
-// shipLinked ships what is no directory, and then what is left of the run that took
-// it for one.
-func (r *Rsyncer) shipLinked(ctx context.Context, s *session, g *group, rest []job, tops *group, res result) error {
-	if g.tops { // it is this one moment and that the next
-		for _, j := range tops.jobs {
-			s.outcome.Again = append(s.outcome.Again, j.changes...)
-		}
-	} else {
-		tops.tops = true
-		if err := r.ship(ctx, s, tops); err != nil {
-			return err
-		}
-	}
-	switch {
-	case len(rest) == 0:
-		return nil
-	case crossed(res):
-		return r.shipPart(ctx, s, g, rest)
-	}
-	return r.conclude(ctx, s, g, rest, res)
 }

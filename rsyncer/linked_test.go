@@ -1,6 +1,7 @@
 package rsyncer
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,6 +59,12 @@ func TestPullLink(t *testing.T) { // fact 6
 		clean(t, ship(t, r, scoped("latest", fastsync.Tree)))
 		link("current")
 		link("latest")
+		before, err := os.Lstat(filepath.Join(target, "out"))
+		must(t, err)
+		must(t, r.Settle(context.Background(), entry("out", "out/secret", "current", "current/x", "dangling/x", "release/sub/y")))
+		if now, err := os.Lstat(filepath.Join(target, "out")); err != nil || !now.ModTime().Equal(before.ModTime()) {
+			t.Errorf("the link has the time of what it leads to: %v", err)
+		}
 		must(t, os.Remove(filepath.Join(source, "dangling")))
 		clean(t, ship(t, r, entry("dangling", "dangling/x")))
 		clean(t, ship(t, r, entry("keep")))

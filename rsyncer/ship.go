@@ -81,6 +81,12 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
+	if r.pull {
+		var err error
+		if jobs, err = r.shipLinks(ctx, s, g, jobs, beside(g, jobs)); err != nil || len(jobs) == 0 {
+			return err
+		}
+	}
 	res := r.carry(ctx, s, g, jobs)
 	if errors.Is(res.err, errWanted) && ctx.Err() == nil {
 		s.outcome.Cut = true
@@ -90,19 +96,15 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		return nil
 	}
 	if r.pull && (answered(res) || crossed(res)) {
-		rest, tops, err := r.linked(ctx, s, g, jobs, res)
-		if err != nil {
+		rest, err := r.shipLinks(ctx, s, g, jobs, taken(g, jobs, res))
+		switch {
+		case err != nil || len(rest) == 0:
 			return err
+		case crossed(res) && len(rest) < len(jobs):
+			return r.shipPart(ctx, s, g, rest)
 		}
-		if tops != nil && len(tops.jobs) > 0 {
-			return r.shipLinked(ctx, s, g, rest, tops, res)
-		}
+		jobs = rest
 	}
-	return r.conclude(ctx, s, g, jobs, res)
-}
-
-// conclude finds out how each job of a run ended.
-func (r *Rsyncer) conclude(ctx context.Context, s *session, g *group, jobs []job, res result) error {
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}

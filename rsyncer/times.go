@@ -19,6 +19,11 @@ func (r *Rsyncer) Settle(ctx context.Context, changes []fastsync.Change) error {
 		return err
 	}
 	for k, part := range jobs {
+		if r.pull {
+			if part, err = r.belowLinks(ctx, part); err != nil {
+				return err
+			}
+		}
 		for from := 0; from < len(part); from += maxEntries {
 			list := timesList(k, part[from:min(from+maxEntries, len(part))])
 			res := r.cold(ctx, call{fastsync.Bulk, r.operands(r.timesArgs(k)), list, func(item) {}})

@@ -55,6 +55,37 @@ func gone(take, give func(r *rig) error) (harm, heal func(ctx context.Context, r
 	return harm, heal
 }
 
+// becomeLinks makes directories, and when they are at the target has links take
+// their places: into the root, out of it, and to nowhere.
+func becomeLinks(ctx context.Context, r *rig) error {
+	links := map[string]string{}
+	for to, where := range map[string]string{"into": "keep-real", "out": filepath.Join(r.dir, "canary"), "nowhere": "nothing"} {
+		links[filepath.Join(r.root, fmt.Sprintf("keep-%s-%d", to, r.next()))] = where
+	}
+	for dir := range links {
+		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
+			return err
+		}
+		for _, f := range []string{"a", "sub/b"} {
+			if err := os.WriteFile(filepath.Join(dir, f), record(r.rng, 1000), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(r.root, "keep-real"), 0o755); err != nil {
+		return err
+	}
+	if err := r.same(ctx, r.target, false, 30*time.Second); err != nil {
+		return err
+	}
+	for dir, where := range links {
+		if err := errors.Join(os.RemoveAll(dir), os.Symlink(where, dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeSlowly writes a file piece by piece, and sees that nothing of it is at the
 // target before it is closed.
 func writeSlowly(ctx context.Context, r *rig, took time.Duration) error {
@@ -185,6 +216,10 @@ var sourceFaults = []fault{
 			}
 			return nil
 		},
+	},
+	{
+		name: "a directory becomes a link, in a pull", promised: "a link at the target, and nothing of what it leads to", times: 20,
+		set: func(r *rig) { overSSH(r); r.way, r.apart, r.still = "pull", true, true }, harm: becomeLinks,
 	},
 	{
 		name: "files vanish", promised: "no failure, nothing left behind", times: 20,

@@ -94,9 +94,13 @@ var protections = map[string][]patch{
 	"subscriber stopped, another takes over": {inherited},
 	"subscriber killed -9 beside another":    {inherited},
 
-	"each rsync killed":               slices.Concat(judged, retried),
-	"each ssh killed":                 judged,
-	"sessions at the target killed":   judged,
+	"each rsync killed":             slices.Concat(judged, retried),
+	"each ssh killed":               judged,
+	"sessions at the target killed": judged,
+	"a directory becomes a link, in a pull": {
+		{"rsyncer/ship.go", "\tif r.pull {\n\t\tvar err error", "\tif false {\n\t\tvar err error"},
+		{"rsyncer/ship.go", "if r.pull && (answered(res) || crossed(res)) {", "if false {"},
+	},
 	"link cut while idle":             alive,
 	"link cut while pushing":          alive,
 	"link cut while pulling":          alive,
