@@ -59,11 +59,13 @@ func TestPullLink(t *testing.T) { // fact 6
 		clean(t, ship(t, r, scoped("latest", fastsync.Tree)))
 		link("current")
 		link("latest")
-		before, err := os.Lstat(filepath.Join(target, "out"))
-		must(t, err)
-		must(t, r.Settle(context.Background(), entry("out", "out/secret", "current", "current/x", "dangling/x", "release/sub/y")))
-		if now, err := os.Lstat(filepath.Join(target, "out")); err != nil || !now.ModTime().Equal(before.ModTime()) {
-			t.Errorf("the link has the time of what it leads to: %v", err)
+		must(t, r.Settle(context.Background(), entry("out", "out/secret", "current", "current/x", "current/sub/y", "latest/sub", "dangling/x", "release/sub/y")))
+		for _, p := range []string{"current", "out", "latest"} {
+			want, err := os.Lstat(filepath.Join(source, p))
+			must(t, err)
+			if now, err := os.Lstat(filepath.Join(target, p)); err != nil || !now.ModTime().Equal(want.ModTime()) {
+				t.Errorf("%s has the time of what it leads to: %v", p, err)
+			}
 		}
 		must(t, os.Remove(filepath.Join(source, "dangling")))
 		clean(t, ship(t, r, entry("dangling", "dangling/x")))
