@@ -53,6 +53,13 @@ type Change struct {
 	Released bool
 }
 
+// Difference is a place where a target is not as the root.
+type Difference struct {
+	Change
+	Gone  bool // only the target has it
+	Times bool // a directory that differs by its time alone
+}
+
 // Event is one entry of the events stream.
 type Event struct {
 	Change

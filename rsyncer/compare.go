@@ -31,12 +31,12 @@ func (n newDirs) covers(it item) bool {
 }
 
 // Compare calls found for each path at which the target differs from the root,
-// gone for one that only the target has, whether or not deletes are on. Without
-// changes (nil) it compares the whole root, else only these. A directory that
+// whether or not deletes are on. Without changes (nil) it compares the whole root,
+// and the times of directories with it, else only these. A directory that
 // is new at the target is one Tree change. So is each [fastsync.PartialDir],
 // as gone, when the whole root is compared. It writes nothing. An
 // [fastsync.Unread] names what could not be read; the rest was compared.
-func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error {
+func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found func(fastsync.Difference)) error {
 	defer r.use(ctx, fastsync.Bulk)()
 	fresh, parts := newDirs{}, map[string]bool{}
 	each := func(it item) {
@@ -46,24 +46,24 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 		if dir := partial(it.path); it.gone && dir != "" {
 			if !parts[dir] {
 				parts[dir] = true
-				found(fastsync.Change{Path: dir, Scope: fastsync.Tree}, true)
+				found(fastsync.Difference{Change: fastsync.Change{Path: dir, Scope: fastsync.Tree}, Gone: true})
 			}
 			return
 		}
-		c := fastsync.Change{Path: it.path, Scope: fastsync.Entry}
+		d := fastsync.Difference{Change: fastsync.Change{Path: it.path, Scope: fastsync.Entry}, Gone: it.gone, Times: it.timeOnly}
 		switch {
 		case it.dir && it.made:
-			c.Scope = fastsync.Tree
-		case it.path == fastsync.Root:
-			c.Scope = fastsync.Listing
+			d.Scope = fastsync.Tree
+		case it.path == fastsync.Root && !it.timeOnly:
+			d.Scope = fastsync.Listing
 		}
-		found(c, it.gone)
+		found(d)
 	}
 	if changes == nil {
 		if err := r.ready(ctx); err != nil {
 			return err
 		}
-		args := r.operands(append(r.common(fastsync.Bulk), "-r", "-n", "--delete"))
+		args := r.operands(append(r.common(fastsync.Bulk), "-r", "-n", "--delete", "--no-omit-dir-times"))
 		return r.compareRun(ctx, args, nil, each)
 	}
 	var out fastsync.Outcome
@@ -72,7 +72,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 		return err
 	}
 	for _, f := range out.Failed {
-		found(f.Change, false)
+		found(fastsync.Difference{Change: f.Change})
 	}
 	var all fastsync.Unread
 	for _, g := range to.to {

@@ -74,7 +74,7 @@ func TestRootGone(t *testing.T) { // fact 7, 16a
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		if err := r.Compare(context.Background(), nil, func(fastsync.Change, bool) {}); !errors.As(err, &run) {
+		if err := r.Compare(context.Background(), nil, func(fastsync.Difference) {}); !errors.As(err, &run) {
 			t.Errorf("%s: compare: %v", what, err)
 		}
 		if read(cfg.Target, "keep") != "keep" {

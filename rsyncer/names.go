@@ -36,10 +36,11 @@ func octal(s string) (byte, bool) {
 
 // item is one line of rsync's about a path.
 type item struct {
-	path string
-	gone bool // only the target has it
-	dir  bool
-	made bool // the target does not have it
+	path     string
+	gone     bool // only the target has it
+	dir      bool
+	made     bool // the target does not have it
+	timeOnly bool // a directory of which only the time differs
 }
 
 // parseItem reads a line of the format "%i %n"; false for anything else.
@@ -55,6 +56,7 @@ func parseItem(line string) (item, bool) {
 	}
 	it.path, it.dir = strings.CutSuffix(name, "/")
 	it.dir = it.dir || what[1] == 'd'
+	it.timeOnly = what == ".d..t......"
 	return it, it.path != ""
 }
 

@@ -113,12 +113,14 @@ func clean(t testing.TB, out fastsync.Outcome) {
 
 func compare(t testing.TB, r *Rsyncer, changes []fastsync.Change) (found []string) {
 	t.Helper()
-	must(t, r.Compare(context.Background(), changes, func(c fastsync.Change, gone bool) {
+	must(t, r.Compare(context.Background(), changes, func(d fastsync.Difference) {
 		mark := ""
-		if gone {
+		if d.Gone {
 			mark = " gone"
 		}
-		found = append(found, c.Path+" "+string(c.Scope)+mark)
+		if !d.Times {
+			found = append(found, d.Path+" "+string(d.Scope)+mark)
+		}
 	}))
 	slices.Sort(found)
 	return found

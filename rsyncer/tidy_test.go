@@ -89,14 +89,14 @@ func TestCompareFindsParts(t *testing.T) {
 	parted(t, cfg.Source, cfg.Target)
 	write(t, cfg.Source, "f/.fastsync-partial/mine", "source")
 	var parts []string
-	must(t, open(t, cfg).Compare(context.Background(), nil, func(c fastsync.Change, gone bool) {
-		if partial(c.Path) == "" {
+	must(t, open(t, cfg).Compare(context.Background(), nil, func(d fastsync.Difference) {
+		if partial(d.Path) == "" {
 			return
 		}
-		if !gone || c.Scope != fastsync.Tree {
-			t.Errorf("%+v, gone %v", c, gone)
+		if !d.Gone || d.Scope != fastsync.Tree {
+			t.Errorf("%+v", d)
 		}
-		parts = append(parts, c.Path)
+		parts = append(parts, d.Path)
 	}))
 	slices.Sort(parts)
 	if want := []string{".fastsync-partial", "d/.fastsync-partial", "d/e/.fastsync-partial", "f/.fastsync-partial"}; !slices.Equal(parts, want) {

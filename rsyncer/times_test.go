@@ -85,7 +85,7 @@ func TestCompareNamesWhatItCouldNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var found []string
-	err = r.Compare(context.Background(), nil, func(c fastsync.Change, gone bool) { found = append(found, c.Path) })
+	err = r.Compare(context.Background(), nil, func(d fastsync.Difference) { found = append(found, d.Path) })
 	var unread *fastsync.Unread
 	if !errors.As(err, &unread) || len(unread.Failures) != 1 || unread.Failures[0].Path != "shut" {
 		t.Fatalf("got error %v, want one that names \"shut\" as unread", err)
@@ -113,4 +113,22 @@ func asNobody(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return script
+}
+
+// A sweep tells of directories whose times differ, as such.
+func TestCompareTellsOfTimes(t *testing.T) {
+	cfg := setup(t)
+	r := open(t, cfg)
+	write(t, cfg.Source, "d/f", "x")
+	clean(t, ship(t, r, scoped(fastsync.Root, fastsync.Tree)))
+	must(t, r.Settle(context.Background(), scoped(fastsync.Root, fastsync.Tree)))
+	old := time.Now().Add(-time.Hour)
+	must(t, os.Chtimes(filepath.Join(cfg.Source, "d"), old, old))
+	var got []fastsync.Difference
+	must(t, r.Compare(context.Background(), nil, func(d fastsync.Difference) { got = append(got, d) }))
+	if len(got) != 1 || got[0].Path != "d" || !got[0].Times || got[0].Gone {
+		t.Fatalf("found %+v, want the time of d", got)
+	}
+	must(t, r.Settle(context.Background(), []fastsync.Change{got[0].Change}))
+	must(t, r.Compare(context.Background(), nil, func(d fastsync.Difference) { t.Errorf("still differs: %+v", d) }))
 }

@@ -159,7 +159,11 @@ func tryCompare(ctx context.Context, b *bench) error {
 		return err
 	}
 	var found []string
-	if err := r.Compare(ctx, nil, func(c fastsync.Change, _ bool) { found = append(found, c.Path) }); err != nil {
+	if err := r.Compare(ctx, nil, func(d fastsync.Difference) {
+		if !d.Times {
+			found = append(found, d.Path)
+		}
+	}); err != nil {
 		return err
 	}
 	if len(found) != 1 || found[0] != "new" {

@@ -28,7 +28,7 @@ type Syncer interface {
 	// Compare calls found for each path that differs, gone for one that only
 	// the target has. Without changes it compares the whole root.
 	// An [fastsync.Unread] error names what could not be compared.
-	Compare(ctx context.Context, changes []fastsync.Change, found func(change fastsync.Change, gone bool)) error
+	Compare(ctx context.Context, changes []fastsync.Change, found func(fastsync.Difference)) error
 	// Tidy removes the beginnings of files that cut runs left at the target.
 	Tidy(ctx context.Context, changes []fastsync.Change) error
 	// Settle sets the times of the directories that the changes touched.

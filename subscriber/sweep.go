@@ -19,16 +19,10 @@ const (
 	maxRepairs = 50_000
 )
 
-// finding is one path that a comparison found to differ.
-type finding struct {
-	change fastsync.Change
-	gone   bool
-}
-
 // sweeper is the loop's own view of a sweep: compare, repair through batches,
 // compare again what was repaired.
 type sweeper struct {
-	found    chan finding
+	found    chan fastsync.Difference
 	compared chan error
 
 	next      time.Time // when the next one is due, zero for unknown
@@ -54,7 +48,7 @@ type sweeper struct {
 }
 
 func newSweeper() *sweeper {
-	return &sweeper{found: make(chan finding), compared: make(chan error)}
+	return &sweeper{found: make(chan fastsync.Difference), compared: make(chan error)}
 }
 
 func (s *sweeper) want(why string) {
@@ -154,32 +148,35 @@ func (l *loop) compare(ctx context.Context, changes []fastsync.Change) {
 	ctx, l.sweep.cancel = context.WithCancel(ctx)
 	l.sweep.comparing, l.dirty = true, true
 	go func() {
-		l.sweep.compared <- l.cfg.Syncer.Compare(ctx, changes, func(change fastsync.Change, gone bool) {
-			l.sweep.found <- finding{change, gone}
-		})
+		l.sweep.compared <- l.cfg.Syncer.Compare(ctx, changes, func(d fastsync.Difference) { l.sweep.found <- d })
 	}()
 }
 
-// drifted takes one finding. What has an event of its own is no drift, nor is what
+// drifted takes one difference. What has an event of its own is no drift, nor is what
 // a batch ships that began after the sweep: one before it may have been done with the
 // path when an event that was lost came.
-func (l *loop) drifted(f finding, now time.Time) {
+func (l *loop) drifted(d fastsync.Difference, now time.Time) {
 	sweep := &l.state.Sweep
 	l.dirty = true
 	switch {
-	case l.sweep.expects(f.change):
+	case d.Times:
+		if !sweep.DryRun {
+			l.times.later(d.Change)
+		}
 		return
-	case f.change.Scope == fastsync.Entry && !l.sweep.running[f.change.Path] && l.live.busy[f.change.Path]+l.bulk.busy[f.change.Path] > 0:
+	case l.sweep.expects(d.Change):
 		return
-	case f.gone && path.Base(f.change.Path) == fastsync.PartialDir:
-		l.leftover(f.change)
+	case d.Scope == fastsync.Entry && !l.sweep.running[d.Path] && l.live.busy[d.Path]+l.bulk.busy[d.Path] > 0:
 		return
-	case f.gone && !l.cfg.Delete:
+	case d.Gone && path.Base(d.Path) == fastsync.PartialDir:
+		l.leftover(d.Change)
+		return
+	case d.Gone && !l.cfg.Delete:
 		sweep.Extra++
 		return
 	}
 	if len(sweep.Names) < maxNames {
-		sweep.Names = append(sweep.Names, f.change.Path)
+		sweep.Names = append(sweep.Names, d.Path)
 	}
 	if l.sweep.checking {
 		sweep.Left++
@@ -189,20 +186,20 @@ func (l *loop) drifted(f finding, now time.Time) {
 	if sweep.DryRun {
 		return
 	}
-	if _, failed := l.retry[f.change]; failed {
-		l.sweep.owed[f.change] = true // known by name already, and tried again on its own schedule
+	if _, failed := l.retry[d.Change]; failed {
+		l.sweep.owed[d.Change] = true // known by name already, and tried again on its own schedule
 		return
 	}
 	if len(l.sweep.repairs)+len(l.sweep.settledRepairs) >= maxRepairs {
 		l.sweep.more = true
 		return
 	}
-	l.sweep.repairs[f.change] = true
-	if f.gone {
+	l.sweep.repairs[d.Change] = true
+	if d.Gone {
 		l.sweep.gone++
 	}
-	held := f.gone && (l.sweep.gone > l.cfg.MaxDelete || len(l.held) > 0)
-	l.bulk.add(&item{change: f.change, sources: []source{{at: now}}, since: now, due: now, held: held, bulk: true})
+	held := d.Gone && (l.sweep.gone > l.cfg.MaxDelete || len(l.held) > 0)
+	l.bulk.add(&item{change: d.Change, sources: []source{{at: now}}, since: now, due: now, held: held, bulk: true})
 }
 
 // compared ends the comparison; repairs that still run keep the sweep going.
@@ -213,7 +210,7 @@ func (l *loop) compared(err error, now time.Time) {
 	var unread *fastsync.Unread
 	if errors.As(err, &unread) {
 		for _, f := range unread.Failures {
-			l.drifted(finding{change: f.Change}, now) // the batch that fails on it says why
+			l.drifted(fastsync.Difference{Change: f.Change}, now) // the batch that fails on it says why
 		}
 		err = nil
 	}

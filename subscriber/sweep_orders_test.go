@@ -13,14 +13,14 @@ import (
 type gated struct {
 	*target
 	gate  chan struct{}
-	finds []finding
+	finds []fastsync.Difference
 }
 
-func newGated(finds ...finding) *gated {
+func newGated(finds ...fastsync.Difference) *gated {
 	return &gated{target: swept(), finds: finds}
 }
 
-func (g *gated) Compare(ctx context.Context, changes []fastsync.Change, found func(fastsync.Change, bool)) error {
+func (g *gated) Compare(ctx context.Context, changes []fastsync.Change, found func(fastsync.Difference)) error {
 	if changes != nil {
 		return nil
 	}
@@ -30,7 +30,7 @@ func (g *gated) Compare(ctx context.Context, changes []fastsync.Change, found fu
 		return ctx.Err()
 	}
 	for _, f := range g.finds {
-		found(f.change, f.gone)
+		found(f)
 	}
 	return nil
 }
@@ -40,8 +40,8 @@ func (g *gated) pass() {
 	after(time.Second)
 }
 
-func differs(p string, scope fastsync.Scope) finding {
-	return finding{change: fastsync.Change{Path: p, Scope: scope}}
+func differs(p string, scope fastsync.Scope) fastsync.Difference {
+	return fastsync.Difference{Change: fastsync.Change{Path: p, Scope: scope}}
 }
 
 func TestADryRunThatWaitsForASweepWritesNothing(t *testing.T) {
@@ -144,7 +144,7 @@ func TestWhatTheLastProcessLeftIsSwept(t *testing.T) {
 func TestASweepHoldsDeletionsPastTheBrake(t *testing.T) {
 	x := newGated()
 	for i := range 12 {
-		x.finds = append(x.finds, finding{fastsync.Change{Path: fmt.Sprint(i), Scope: fastsync.Entry}, true})
+		x.finds = append(x.finds, fastsync.Difference{Change: fastsync.Change{Path: fmt.Sprint(i), Scope: fastsync.Entry}, Gone: true})
 	}
 	cfg := Config{SweepEvery: -1, Delete: true, MaxDelete: 5, BatchMax: 3}
 	deleted := func() (n int) {

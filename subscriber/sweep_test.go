@@ -125,3 +125,18 @@ func TestABatchFromBeforeASweepHidesNoDrift(t *testing.T) {
 		}
 	})
 }
+
+// A directory's time is no drift, but nobody else would set it: the batch that left
+// it so may have been another process's, and its event may be lost.
+func TestASweepHasTimesOfDirectoriesSet(t *testing.T) {
+	x := swept()
+	x.drift, x.late = []string{"d"}, "d"
+	inBubble(t, never, x, func(l *loop) {
+		l.gaps <- "events were lost"
+		after(time.Minute)
+		got := x.look()
+		if len(got.runs) != 0 || got.state.Sweep.Drift != 0 || got.state.Gap != "" || len(got.settled) != 1 || got.settled[0][0].Path != "d" {
+			t.Errorf("runs %v, sweep %+v, settled %v; want the time set, and nothing else", got.runs, got.state.Sweep, got.settled)
+		}
+	})
+}

@@ -57,6 +57,7 @@ type target struct {
 	parts     string            // a folder of parts that sweeps find
 	cut       bool              // each run ends early
 	drift     []string          // found by the next comparison of the whole root
+	late      string            // of these a directory of which only the time differs
 	cmpErr    error
 }
 
@@ -110,11 +111,11 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 	return out, err
 }
 
-func (x *target) Compare(_ context.Context, changes []fastsync.Change, found func(fastsync.Change, bool)) error {
+func (x *target) Compare(_ context.Context, changes []fastsync.Change, found func(fastsync.Difference)) error {
 	x.mu.Lock()
 	var drift []string
 	if changes == nil && x.parts != "" {
-		defer found(fastsync.Change{Path: x.parts, Scope: fastsync.Tree}, true)
+		defer found(fastsync.Difference{Change: fastsync.Change{Path: x.parts, Scope: fastsync.Tree}, Gone: true})
 	}
 	if changes == nil {
 		x.sweeps = append(x.sweeps, time.Since(x.begun))
@@ -126,7 +127,7 @@ func (x *target) Compare(_ context.Context, changes []fastsync.Change, found fun
 	err := x.cmpErr
 	x.mu.Unlock()
 	for _, p := range drift {
-		found(fastsync.Change{Path: p, Scope: fastsync.Entry}, false)
+		found(fastsync.Difference{Change: fastsync.Change{Path: p, Scope: fastsync.Entry}, Times: p == x.late})
 	}
 	return err
 }

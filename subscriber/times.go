@@ -43,6 +43,13 @@ func (t *times) touch(batch []*item, now time.Time) {
 	t.touched = bounded(t.touched)
 }
 
+// later notes a directory whose time a sweep found to differ: the batch that left it
+// so may have been of a process that is dead, and its event lost.
+func (t *times) later(change fastsync.Change) {
+	t.touched[change] = struct{}{}
+	t.touched = bounded(t.touched)
+}
+
 // bounded makes too many changes one of the whole root.
 func bounded(changes map[fastsync.Change]struct{}) map[fastsync.Change]struct{} {
 	if len(changes) > maxTouched {

@@ -152,7 +152,7 @@ func (d *doctor) target(ctx context.Context, t target, r *rsyncer.Rsyncer) {
 	begun := time.Now()
 	differ := 0
 	asked := d.sample()
-	err := r.Compare(ctx, asked, func(fastsync.Change, bool) { differ++ })
+	err := r.Compare(ctx, asked, func(fastsync.Difference) { differ++ })
 	took := time.Since(begun)
 	var unread *fastsync.Unread
 	switch {
