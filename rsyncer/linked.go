@@ -19,8 +19,11 @@ import (
 func beside(g *group, jobs []job) map[string]bool {
 	asked, above := map[string]bool{}, aboveAll(pathsOf(jobs))
 	for _, j := range jobs {
-		if j.path != "." && (g.kind != entries || above[j.path]) {
-			asked[j.path] = true
+		if g.kind == entries && !above[j.path] {
+			continue
+		}
+		for at := j.path; at != "." && !asked[at]; at = path.Dir(at) {
+			asked[at] = true
 		}
 	}
 	return asked
@@ -81,7 +84,7 @@ func (r *Rsyncer) shipLinks(ctx context.Context, s *session, g *group, jobs []jo
 		switch {
 		case top == "":
 			rest = append(rest, j)
-		case g.tops: // it is this one moment and that the next
+		case g.tops && top == j.path: // it is this one moment and that the next
 			s.outcome.Again = append(s.outcome.Again, j.changes...)
 		default:
 			tops.add(job{path: top, changes: j.changes})

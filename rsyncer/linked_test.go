@@ -55,6 +55,13 @@ func TestPullLink(t *testing.T) { // fact 6
 		for _, p := range []string{"current", "dangling", "out", "latest"} {
 			link(p)
 		}
+		write(t, source, "file", "file")
+		write(t, target, "file/sub/sub/x", "of the directory before")
+		clean(t, ship(t, r, scoped("file/sub/sub", fastsync.Tree)))
+		clean(t, ship(t, r, scoped("file/sub", fastsync.Listing)))
+		if read(target, "file") != "file" {
+			t.Error("a file did not take its directory's place")
+		}
 		clean(t, ship(t, r, scoped("current", fastsync.Listing)))
 		clean(t, ship(t, r, scoped("latest", fastsync.Tree)))
 		link("current")

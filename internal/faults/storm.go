@@ -51,7 +51,9 @@ func (s *suite) storm(ctx context.Context, long time.Duration, seed uint64) repo
 		name: fmt.Sprintf("storm of %s", short(long)), promised: "all of it", gap: true, killed: true, settles: 2 * minute,
 		set: func(r *rig) {
 			sure(r)
-			r.way = []string{"", "", "ssh", "daemon"}[r.rng.IntN(4)]
+			r.way = []string{"", "", "ssh", "daemon", "pull"}[r.rng.IntN(5)]
+			r.apart = r.way == "pull"
+			r.plain = r.apart // nobody can keep a sender at another host from a file that is being written
 			r.watch = []string{"fsnotify", "auto"}[r.rng.IntN(2)]
 		},
 		harm: func(ctx context.Context, r *rig) error { return r.weather(ctx, long, list) },
