@@ -212,8 +212,8 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			}
 		}
 	}
-	if len(open) == 0 && first.code == exitPartial && !belowNoDirectory(cause(first.notes)) {
-		r.cfg.Log.Warn().Str("err", cause(first.notes)).Msg("rsync complained but all paths are in sync")
+	if why := cause(first.notes); len(open) == 0 && first.code == exitPartial && !belowNoDirectory(why) && !strings.Contains(why, "has vanished") {
+		r.cfg.Log.Warn().Str("err", why).Msg("rsync complained but all paths are in sync")
 	}
 	return open, nil
 }

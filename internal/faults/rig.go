@@ -42,6 +42,7 @@ type rig struct {
 	still    bool // nothing changes but by the fault itself
 	plain    bool // files come whole by rename
 	single   bool // no file has two names
+	slow     bool // a quarter of the changes
 	strict   bool // ssh checks the host's key
 	stranger bool // fastsync is another user, who cannot give files away
 	env      []string
@@ -121,6 +122,9 @@ func (r *rig) start(ctx context.Context) (err error) {
 	}
 	r.churn = newChurn(rand.New(rand.NewPCG(r.rng.Uint64(), 2)), r.root, r.outside)
 	r.churn.plain, r.churn.single = r.plain, r.single
+	if r.slow {
+		r.churn.pace *= 4
+	}
 	for range 100 {
 		r.churn.step()
 	}
