@@ -39,7 +39,8 @@ type loop struct {
 
 	live, bulk *lane
 	crossed    map[fastsync.Change]bool // ran on the live lane where a bulk batch runs
-	events     atomic.Int64             // handed over and not done, the bound against enough
+	events     atomic.Int64             // handed over and not done
+	taken      int                      // of these waiting or running, the bound against enough
 	retry      map[fastsync.Change]failedPath
 	held       map[fastsync.Change]bool
 	round      time.Time // when quarantine is tried; zero while it is empty
@@ -97,7 +98,7 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
-		if l.events.Load() <= enough {
+		if l.taken < enough {
 			entries = l.entries
 		}
 		select {
@@ -143,6 +144,7 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 			bad = append(bad, m.ID)
 			continue
 		}
+		l.taken++
 		l.sweep.seen(e.Change)
 		l.put(&item{
 			change: e.Change, sources: []source{{id: m.ID, ref: e.Ref, at: e.At}}, since: now, due: now,

@@ -190,6 +190,7 @@ func (l *loop) record(ctx context.Context, s sorted, now time.Time) error {
 		return err
 	}
 	l.events.Add(-int64(len(ids)))
+	l.taken -= len(ids)
 	l.remember(s, failed, now)
 	return nil
 }
