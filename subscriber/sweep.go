@@ -243,6 +243,7 @@ func (l *loop) check(ctx context.Context, now time.Time) {
 		return
 	}
 	s.checking, sweep.Names = true, nil
+	s.running = nil // what ran then has ended where it was in the way of a repair
 	l.compare(ctx, s.settledRepairs)
 }
 

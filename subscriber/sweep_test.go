@@ -140,3 +140,20 @@ func TestASweepHasTimesOfDirectoriesSet(t *testing.T) {
 		}
 	})
 }
+
+// What has an event of its own while repaired paths are compared again is not left.
+func TestARepairedPathThatChangesAgainIsNotLeft(t *testing.T) {
+	x := swept()
+	x.took, x.drift, x.leaves = time.Minute, []string{"a"}, []string{"a"}
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "a"))
+		after(time.Second)
+		l.gaps <- "events were lost"
+		after(90 * time.Second) // the batch has ended, the repair runs
+		give(l, event("2-0", "a"))
+		after(45 * time.Second) // the event's batch runs, and the repair is compared
+		if s := x.look().state.Sweep; s.Running || s.Drift != 1 || s.Left != 0 {
+			t.Errorf("%+v, want nothing left", s)
+		}
+	})
+}

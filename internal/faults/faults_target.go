@@ -187,6 +187,8 @@ var targetFaults = []fault{
 			if err := lab.Pause(ctx, time.Second); err != nil {
 				return err
 			}
+			release := r.quiet() // what changes while a sweep repairs is left, and the operator told so
+			defer release()
 			out, err := r.fastsync(ctx, append([]string{"sweep", "--name", name}, r.directly()...)...)
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
