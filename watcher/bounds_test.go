@@ -34,6 +34,29 @@ func testHardLinkIsPublishedByAllNames(t *testing.T, by func(*Watcher)) {
 	r.wait(t, "b/b/g", func(events []fastsync.Event) bool { return covered(events, "b/b/g") })
 }
 
+// A name that is gone again before it is looked at tells of the others, too, but not
+// one that was moved, as all that is written beside its place and renamed.
+func TestAWrittenNameThatIsRemovedTellsOfTheOthers(t *testing.T) {
+	for _, test := range []struct {
+		what []what
+		want bool
+	}{
+		{[]what{written | closed, gone | removed}, true},
+		{[]what{written | closed | gone | removed}, true},
+		{[]what{written | closed, gone}, false},
+		{[]what{written | closed, gone, gone | removed}, false},
+		{[]what{gone | removed}, false},
+	} {
+		l := still(t, newFake())
+		for _, w := range test.what {
+			l.take(change{path: "f", what: w})
+		}
+		if l.linked.IsZero() == test.want || len(l.unseen) != 0 {
+			t.Errorf("%b: other names are looked for: %v, remembered %v", test.what, !l.linked.IsZero(), l.unseen)
+		}
+	}
+}
+
 // Writes to files with several names cost a tenth of a core in walks, at most.
 func TestHardLinksDoNotKeepWalking(t *testing.T) {
 	l := still(t, newFake())

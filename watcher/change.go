@@ -19,8 +19,9 @@ const (
 	movedIn                  // it was moved here; only fanotify tells
 	gone                     // it was removed or moved away
 	written
-	closed // a writer has closed it; only fanotify tells
-	attrib // its mode, owner or times
+	closed  // a writer has closed it; only fanotify tells
+	attrib  // its mode, owner or times
+	removed // of gone: not moved away
 )
 
 // change is what a backend tells the loop.
@@ -40,7 +41,7 @@ func ofInotify(root string, e fsnotify.Event) (change, bool) {
 	for _, m := range [...]struct {
 		op   fsnotify.Op
 		what what
-	}{{fsnotify.Create, made}, {fsnotify.Remove | fsnotify.Rename, gone}, {fsnotify.Write, written}, {fsnotify.Chmod, attrib}} {
+	}{{fsnotify.Create, made}, {fsnotify.Remove, gone | removed}, {fsnotify.Rename, gone}, {fsnotify.Write, written}, {fsnotify.Chmod, attrib}} {
 		if e.Has(m.op) {
 			c.what |= m.what
 		}

@@ -79,7 +79,7 @@ func seen(mask uint64) (w what) {
 		bit  uint64
 		what what
 	}{
-		{unix.FAN_CREATE, made}, {unix.FAN_MOVED_TO, made | movedIn}, {unix.FAN_DELETE | unix.FAN_MOVED_FROM, gone},
+		{unix.FAN_CREATE, made}, {unix.FAN_MOVED_TO, made | movedIn}, {unix.FAN_DELETE, gone | removed}, {unix.FAN_MOVED_FROM, gone},
 		{unix.FAN_MODIFY, written}, {unix.FAN_CLOSE_WRITE, written | closed}, {unix.FAN_ATTRIB, attrib},
 	} {
 		if mask&m.bit != 0 {

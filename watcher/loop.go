@@ -38,6 +38,7 @@ type loop struct {
 	// catching says that a catch-up runs, again since when the next must look.
 	catching bool
 	again    *time.Time
+	unseen   map[string]bool // written under a name that was gone before it was looked at
 	linked   time.Time       // first write of a file with other names since the last look for them
 	retried  time.Time       // when a catch-up for files without room was last asked for
 	caught   chan *time.Time // nil when done, else since when to try again
@@ -206,6 +207,7 @@ func (l *loop) take(c change) {
 		l.tree.forget(p) // something else has taken its name
 	}
 	if err != nil {
+		l.unsee(c)
 		if l.checkRoot(); l.root == nil {
 			return // all of it is published when it is back
 		}
@@ -215,11 +217,8 @@ func (l *loop) take(c change) {
 		l.put(p, fastsync.Entry)
 		return
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && c.what&(written|attrib) != 0 {
-		// The kernel tells one name of it only; the others have its new ctime.
-		if l.linked.IsZero() {
-			l.linked = time.Now()
-		}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && c.what&(written|attrib|movedIn) != 0 {
+		l.link()
 	}
 	switch {
 	case c.what&closed != 0:
@@ -230,6 +229,35 @@ func (l *loop) take(c change) {
 		l.touch(p)
 	}
 }
+
+// link has the other names of a file looked for: the kernel tells one of them only,
+// and all have its new ctime.
+func (l *loop) link() {
+	if l.linked.IsZero() {
+		l.linked = time.Now()
+	}
+}
+
+// unsee remembers a file that was written and gone when it was to be looked at. If it
+// was removed it may have other names; if it was moved, its new one tells.
+func (l *loop) unsee(c change) {
+	if c.what&written != 0 && len(l.unseen) < maxUnseen {
+		if l.unseen == nil {
+			l.unseen = map[string]bool{}
+		}
+		l.unseen[c.path] = true
+	}
+	if c.what&gone == 0 {
+		return
+	}
+	if c.what&removed != 0 && l.unseen[c.path] {
+		l.link()
+	}
+	delete(l.unseen, c.path)
+}
+
+// maxUnseen bounds what unsee remembers: its removal is the next event but few.
+const maxUnseen = 10_000
 
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.
