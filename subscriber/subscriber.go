@@ -25,8 +25,8 @@ import (
 type Syncer interface {
 	// Sync ships over a lane; an error means that the run failed as a whole.
 	Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error)
-	// Compare calls found for each path that differs, gone for one that only
-	// the target has. Without changes it compares the whole root.
+	// Compare calls found for each difference. Without changes it compares the
+	// whole root, with the times of directories.
 	// An [fastsync.Unread] error names what could not be compared.
 	Compare(ctx context.Context, changes []fastsync.Change, found func(fastsync.Difference)) error
 	// Tidy removes the beginnings of files that cut runs left at the target.

@@ -55,6 +55,15 @@ func TestAWrittenNameThatIsRemovedTellsOfTheOthers(t *testing.T) {
 			t.Errorf("%b: other names are looked for: %v, remembered %v", test.what, !l.linked.IsZero(), l.unseen)
 		}
 	}
+	l := still(t, newFake())
+	l.take(change{path: "f", what: written | closed})
+	if err := os.WriteFile(l.w.abs("f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.take(change{path: "f", what: gone | removed}) // its name is taken again by now
+	if l.linked.IsZero() || len(l.unseen) != 0 {
+		t.Errorf("where the name is taken again other names are looked for: %v, remembered %v", !l.linked.IsZero(), l.unseen)
+	}
 }
 
 // Writes to files with several names cost a tenth of a core in walks, at most.

@@ -206,8 +206,8 @@ func (l *loop) take(c change) {
 	if l.tree.knows(p) {
 		l.tree.forget(p) // something else has taken its name
 	}
+	l.unsee(c, err != nil)
 	if err != nil {
-		l.unsee(c)
 		if l.checkRoot(); l.root == nil {
 			return // all of it is published when it is back
 		}
@@ -240,8 +240,8 @@ func (l *loop) link() {
 
 // unsee remembers a file that was written and gone when it was to be looked at. If it
 // was removed it may have other names; if it was moved, its new one tells.
-func (l *loop) unsee(c change) {
-	if c.what&written != 0 && len(l.unseen) < maxUnseen {
+func (l *loop) unsee(c change, missing bool) {
+	if missing && c.what&written != 0 && len(l.unseen) < maxUnseen {
 		if l.unseen == nil {
 			l.unseen = map[string]bool{}
 		}
