@@ -19,7 +19,7 @@ const (
 	movedIn                  // it was moved here; only fanotify tells
 	gone                     // it was removed or moved away
 	written
-	closed  // a writer has closed it; only fanotify tells
+	closed  // a writer has closed it, who may have written nothing; only fanotify tells
 	attrib  // its mode, owner or times
 	removed // of gone: not moved away
 )

@@ -37,7 +37,7 @@ func (l *loop) demand(since time.Time) {
 
 // arm sets the alarms that something waits for; at rest there are none.
 func (l *loop) arm(watching bool) {
-	if l.startable() || !l.missed.IsZero() || !l.linked.IsZero() || l.root == nil && watching {
+	if l.startable() || !l.missed.IsZero() || !l.others.since.IsZero() || l.root == nil && watching {
 		l.soon.within(tick)
 	}
 	if len(l.tree.bare) > 0 {
@@ -63,9 +63,9 @@ func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 		l.demand(l.missed.Add(-margin))
 		l.missed, l.retried = time.Time{}, now
 	}
-	if !l.linked.IsZero() && l.rested(now) {
-		l.demand(l.linked.Add(-margin))
-		l.linked = time.Time{}
+	if !l.others.since.IsZero() && l.rested(now) {
+		l.demand(l.others.since.Add(-margin))
+		l.others.since = time.Time{}
 	}
 	if l.startable() && (l.root != nil || !watching) {
 		since := *l.again

@@ -80,7 +80,7 @@ func seen(mask uint64) (w what) {
 		what what
 	}{
 		{unix.FAN_CREATE, made}, {unix.FAN_MOVED_TO, made | movedIn}, {unix.FAN_DELETE, gone | removed}, {unix.FAN_MOVED_FROM, gone},
-		{unix.FAN_MODIFY, written}, {unix.FAN_CLOSE_WRITE, written | closed}, {unix.FAN_ATTRIB, attrib},
+		{unix.FAN_MODIFY, written}, {unix.FAN_CLOSE_WRITE, closed}, {unix.FAN_ATTRIB, attrib},
 	} {
 		if mask&m.bit != 0 {
 			w |= m.what

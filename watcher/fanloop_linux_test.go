@@ -72,7 +72,7 @@ func TestCloseKeepsTheTimeOfTheLastWrite(t *testing.T) {
 	wrote := time.Now().Add(-time.Hour)
 	l.start("f", wrote)
 	l.finish("f") // another writer has closed it
-	if q := l.probing["f"]; q == nil || !q.at.Equal(wrote) {
+	if q := l.probing["f"]; q == nil || !q.since.Equal(wrote) {
 		t.Errorf("pending %+v, want it since %v", q, wrote)
 	}
 	f.Close()

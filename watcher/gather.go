@@ -30,6 +30,7 @@ type pending struct {
 	due   time.Time
 	pause time.Duration
 	at    time.Time // of its last event
+	since time.Time // no earlier than this is what the event told of
 	quiet bool      // the kernel does not tell: wait until due without an event
 	// told is set while the kernel tells when its writer is done, and rested once a
 	// probe has found that out first: most likely the event is on its way.
@@ -41,6 +42,9 @@ type pending struct {
 type gatherer struct {
 	w       *Watcher
 	running *sync.WaitGroup
+	// good is a time up to which every event of the kernel was read, so that what an
+	// event tells of happened after it, however late that is heard.
+	good    time.Time
 	closes  bool // the kernel tells when a writer has closed a file
 	probing map[string]*pending
 	next    time.Time // the earliest due of probing; zero for none
@@ -62,7 +66,7 @@ type gatherer struct {
 func newGatherer(w *Watcher, running *sync.WaitGroup) gatherer {
 	timer := time.NewTimer(time.Hour)
 	return gatherer{
-		w: w, running: running, timer: timer, probing: map[string]*pending{},
+		w: w, running: running, good: time.Now(), timer: timer, probing: map[string]*pending{},
 		ready: map[string]waiting{}, young: map[string]time.Time{}, published: make(chan struct{}, 1),
 	}
 }
@@ -73,10 +77,10 @@ func (g *gatherer) touch(p string) {
 	now := time.Now()
 	q := g.probing[p]
 	if q == nil {
-		g.start(p, now)
+		g.start(p, g.good)
 		return
 	}
-	if q.at = now; q.told {
+	if q.at, q.since = now, g.good; q.told {
 		return
 	}
 	q.pause = time.Millisecond
@@ -95,7 +99,7 @@ func (g *gatherer) await(p string) {
 		return
 	}
 	now := time.Now()
-	if q := (&pending{at: now, pause: closing, told: true}); g.hold(p, q) {
+	if q := (&pending{at: now, since: g.good, pause: closing, told: true}); g.hold(p, q) {
 		g.later(q, now.Add(closing))
 	}
 }
@@ -109,23 +113,24 @@ func (g *gatherer) finish(p string) {
 	q := g.probing[p]
 	switch {
 	case state == lease.Open && q == nil:
-		g.start(p, now)
+		g.start(p, g.good)
 	case state == lease.Open:
 		q.pause, q.quiet, q.told = closing, false, true
 		g.later(q, now.Add(q.pause))
 	case q == nil:
-		g.putSince(p, fastsync.Entry, now)
+		g.put(p, fastsync.Entry)
 	default:
 		delete(g.probing, p)
-		g.putSince(p, fastsync.Entry, q.at)
+		g.putSince(p, fastsync.Entry, q.since)
 	}
 }
 
-// start probes p for the first time, with the time of its change.
-func (g *gatherer) start(p string, at time.Time) {
-	q := &pending{at: at, pause: time.Millisecond}
+// start probes p for the first time; it changed after since.
+func (g *gatherer) start(p string, since time.Time) {
+	now := time.Now()
+	q := &pending{at: now, since: since, pause: time.Millisecond}
 	if g.hold(p, q) {
-		g.probe(p, q, time.Now())
+		g.probe(p, q, now)
 	}
 }
 
@@ -135,7 +140,7 @@ func (g *gatherer) hold(p string, q *pending) bool {
 		g.probing[p] = q
 		return true
 	}
-	g.miss(q.at)
+	g.miss(q.since)
 	return false
 }
 
@@ -159,7 +164,7 @@ func (g *gatherer) follow(p string) {
 		return
 	}
 	now := time.Now()
-	q := &pending{at: now, pause: time.Millisecond, quiet: state == lease.Unknown}
+	q := &pending{at: now, since: g.good, pause: time.Millisecond, quiet: state == lease.Unknown}
 	switch {
 	case !g.hold(p, q):
 	case q.quiet:
@@ -181,8 +186,8 @@ func (g *gatherer) adopt() {
 	for _, f := range open {
 		if q := g.probing[f.path]; q == nil {
 			g.start(f.path, f.since)
-		} else if f.since.Before(q.at) {
-			q.at = f.since
+		} else if f.since.Before(q.since) {
+			q.since = f.since
 		}
 	}
 }
@@ -213,7 +218,7 @@ func (g *gatherer) probe(p string, q *pending, now time.Time) {
 		g.later(q, now.Add(closing))
 	default:
 		delete(g.probing, p)
-		g.putSince(p, fastsync.Entry, q.at)
+		g.putSince(p, fastsync.Entry, q.since)
 	}
 }
 
@@ -231,8 +236,8 @@ func (g *gatherer) probeDue(now time.Time) {
 // oldest is the earliest change that was not published, at most now.
 func (g *gatherer) oldest(now time.Time) time.Time {
 	for _, q := range g.probing {
-		if q.at.Before(now) {
-			now = q.at
+		if q.since.Before(now) {
+			now = q.since
 		}
 	}
 	if !g.missed.IsZero() && g.missed.Before(now) {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -28,18 +27,15 @@ type loop struct {
 	end      error     // set when fan cannot go on
 	overflow chan struct{}
 
-	// heard is since when the loop listens and hears nothing, good a time up to
-	// which every event of the kernel was read.
-	heard, good time.Time
-	echo        echo
-	root        fs.FileInfo // as it was when it was watched; nil while it is gone
-	rootError   string
+	heard     time.Time // since then the loop listens and hears nothing
+	echo      echo
+	root      fs.FileInfo // as it was when it was watched; nil while it is gone
+	rootError string
 
 	// catching says that a catch-up runs, again since when the next must look.
 	catching bool
 	again    *time.Time
-	unseen   map[string]bool // written under a name that was gone before it was looked at
-	linked   time.Time       // first write of a file with other names since the last look for them
+	others   others
 	retried  time.Time       // when a catch-up for files without room was last asked for
 	caught   chan *time.Time // nil when done, else since when to try again
 
@@ -60,6 +56,7 @@ func newLoop(w *Watcher, running *sync.WaitGroup) *loop {
 		overflow: make(chan struct{}, 1),
 		caught:   make(chan *time.Time, 1),
 		rewalked: make(chan rewalk, 1),
+		others:   others{seen: map[string]look{}},
 		soon:     newAlarm(), rewalks: newAlarm(),
 	}
 }
@@ -206,7 +203,7 @@ func (l *loop) take(c change) {
 	if l.tree.knows(p) {
 		l.tree.forget(p) // something else has taken its name
 	}
-	l.unsee(c, err != nil)
+	l.links(c, info)
 	if err != nil {
 		if l.checkRoot(); l.root == nil {
 			return // all of it is published when it is back
@@ -217,9 +214,6 @@ func (l *loop) take(c change) {
 		l.put(p, fastsync.Entry)
 		return
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && c.what&(written|attrib|movedIn) != 0 {
-		l.link()
-	}
 	switch {
 	case c.what&closed != 0:
 		l.finish(p)
@@ -229,35 +223,6 @@ func (l *loop) take(c change) {
 		l.touch(p)
 	}
 }
-
-// link has the other names of a file looked for: the kernel tells one of them only,
-// and all have its new ctime.
-func (l *loop) link() {
-	if l.linked.IsZero() {
-		l.linked = time.Now()
-	}
-}
-
-// unsee remembers a file that was written and gone when it was to be looked at. If it
-// was removed it may have other names; if it was moved, its new one tells.
-func (l *loop) unsee(c change, missing bool) {
-	if missing && c.what&written != 0 && len(l.unseen) < maxUnseen {
-		if l.unseen == nil {
-			l.unseen = map[string]bool{}
-		}
-		l.unseen[c.path] = true
-	}
-	if c.what&gone == 0 {
-		return
-	}
-	if c.what&removed != 0 && l.unseen[c.path] {
-		l.link()
-	}
-	delete(l.unseen, c.path)
-}
-
-// maxUnseen bounds what unsee remembers: its removal is the next event but few.
-const maxUnseen = 10_000
 
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.

@@ -23,11 +23,11 @@ const (
 // waiting is an event that was not handed to the publisher.
 type waiting struct {
 	fastsync.Event
-	since time.Time // when its change was noticed first
+	since time.Time // no earlier than this is its first change
 }
 
 // put makes an event ready. Of two for one path the wider scope stays.
-func (g *gatherer) put(p string, scope fastsync.Scope) { g.putSince(p, scope, time.Now()) }
+func (g *gatherer) put(p string, scope fastsync.Scope) { g.putSince(p, scope, g.good) }
 
 func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 	if fastsync.CheckPath(p) != nil {

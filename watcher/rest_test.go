@@ -67,7 +67,7 @@ func TestNoAlarmAtRest(t *testing.T) {
 		"":             func(*loop) {},
 		"catch-up":     func(l *loop) { l.demand(time.Now()) },
 		"missed file":  func(l *loop) { l.miss(time.Now()) },
-		"linked file":  func(l *loop) { l.linked = time.Now() },
+		"linked file":  func(l *loop) { l.others.since = time.Now() },
 		"root gone":    func(l *loop) { l.root = nil },
 		"bare":         func(l *loop) { l.tree.bare["d"] = newSnapshot() },
 		"both of them": func(l *loop) { l.root, l.tree.bare["d"] = nil, newSnapshot() },

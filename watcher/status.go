@@ -41,6 +41,7 @@ func (l *loop) read(until time.Time) {
 	if until.After(l.good) {
 		l.good = until
 	}
+	l.others.forget(until)
 }
 
 // answer tells how things are now.
@@ -58,8 +59,8 @@ func (l *loop) answer(watching bool) Status {
 // report renews what Status returns.
 func (l *loop) report() Status {
 	checkpoint := l.tree.walking(l.oldest(l.good))
-	if !l.linked.IsZero() && l.linked.Before(checkpoint) {
-		checkpoint = l.linked
+	if !l.others.since.IsZero() && l.others.since.Before(checkpoint) {
+		checkpoint = l.others.since
 	}
 	if (l.rewalking || len(l.tree.bare) > 0) && l.walked.Before(checkpoint) {
 		checkpoint = l.walked // what changed in them since is not known yet
