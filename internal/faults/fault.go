@@ -9,7 +9,7 @@ import (
 // fault is one thing that goes wrong, and what was promised for it.
 type fault struct {
 	name, promised string
-	// times is how often a full run injects it; fast whether a fast run does, once.
+	// times is how often a full run injects it, 0 means 20; fast whether a fast run does, once.
 	times int
 	fast  bool
 	// patches make the fastsync that it is for; nil is for the code as it is.

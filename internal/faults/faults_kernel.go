@@ -68,11 +68,11 @@ func overflow(ctx context.Context, r *rig) error {
 
 var kernelFaults = []fault{
 	{
-		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000", times: 3,
+		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000",
 		set: func(r *rig) { sure(r); r.watch, r.still, r.before = "fsnotify", true, forest }, harm: overflow, settles: time.Minute,
 	},
 	{
-		name: "too few inotify watches", promised: "shown; what is not watched is walked on a timer", times: 1,
+		name: "too few inotify watches", promised: "shown; what is not watched is walked on a timer",
 		shows: "not watched|unwatched",
 		set: func(r *rig) {
 			sure(r)
@@ -98,12 +98,12 @@ var kernelFaults = []fault{
 		settles: 2 * time.Minute,
 	},
 	{
-		name: "few file descriptors", promised: "slower, and that is all", times: 1,
+		name: "few file descriptors", promised: "slower, and that is all",
 		set:  func(r *rig) { sure(r); r.command = []string{"prlimit", "--nofile=64:64"} },
 		harm: func(ctx context.Context, r *rig) error { return lab.Pause(ctx, 10*time.Second) },
 	},
 	{
-		name: "the state directory's disk is full", promised: "shown; heals", times: 1,
+		name: "the state directory's disk is full", promised: "shown; heals",
 		lacks: needsRoot, shows: "MISCONF|[Nn]o space", gap: true, settles: time.Minute,
 		set: func(r *rig) {
 			r.managed = true

@@ -48,12 +48,12 @@ const failing = `"health": "failing"`
 
 var linkFaults = []fault{
 	{
-		name: "each rsync killed", promised: "its batch goes again; nothing lost, nothing torn", times: 20, fast: true, killed: true,
+		name: "each rsync killed", promised: "its batch goes again; nothing lost, nothing torn", fast: true, killed: true,
 		set: overSSH, harm: killing("rsync"),
 	},
-	{name: "each ssh killed", promised: "connected again; nothing lost", times: 20, killed: true, set: overSSH, harm: killing("ssh")},
+	{name: "each ssh killed", promised: "connected again; nothing lost", killed: true, set: overSSH, harm: killing("ssh")},
 	{
-		name: "sessions at the target killed", promised: "logged in again; nothing lost", times: 20, killed: true, set: overSSH,
+		name: "sessions at the target killed", promised: "logged in again; nothing lost", killed: true, set: overSSH,
 		harm: func(ctx context.Context, r *rig) error {
 			for range 5 {
 				for _, p := range r.sshd.Sessions() {
@@ -67,7 +67,7 @@ var linkFaults = []fault{
 		},
 	},
 	{
-		name: "link cut while idle", promised: "noticed within 30 s of the next file; goes on", times: 3, killed: true,
+		name: "link cut while idle", promised: "noticed within 30 s of the next file; goes on", killed: true,
 		set: func(r *rig) { overSSH(r); r.still = true }, shows: failing,
 		harm: func(ctx context.Context, r *rig) error {
 			r.link.Hole(true)
@@ -80,7 +80,7 @@ var linkFaults = []fault{
 		heal: hole(false), settles: time.Minute,
 	},
 	{
-		name: "link cut while pushing", promised: "noticed within 30 s; goes on", times: 3, killed: true,
+		name: "link cut while pushing", promised: "noticed within 30 s; goes on", killed: true,
 		set: overSSH, shows: failing, settles: time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			if err := os.WriteFile(filepath.Join(r.root, "keep-large"), record(r.rng, 50<<20), 0o644); err != nil {
@@ -95,12 +95,12 @@ var linkFaults = []fault{
 		heal: hole(false),
 	},
 	{
-		name: "link cut while pulling", promised: "noticed within 30 s; goes on", times: 3, killed: true,
+		name: "link cut while pulling", promised: "noticed within 30 s; goes on", killed: true,
 		set: func(r *rig) { overSSH(r); r.way, r.apart = "pull", true }, shows: failing, settles: time.Minute,
 		harm: hole(true), heal: hole(false),
 	},
 	{
-		name: "connections that wait are stale", promised: "the next file goes over a new one", times: 20, killed: true,
+		name: "connections that wait are stale", promised: "the next file goes over a new one", killed: true,
 		set: func(r *rig) { overSSH(r); r.still = true },
 		harm: func(ctx context.Context, r *rig) error {
 			r.link.Reset()
@@ -114,7 +114,7 @@ var linkFaults = []fault{
 		},
 	},
 	{
-		name: "sshd gone", promised: "shown; goes on when it is back", times: 1, killed: true,
+		name: "sshd gone", promised: "shown; goes on when it is back", killed: true,
 		set: overSSH, shows: failing, settles: time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			r.sshd.Kill()
@@ -123,7 +123,7 @@ var linkFaults = []fault{
 		heal: func(ctx context.Context, r *rig) error { return r.sshd.Start(ctx) },
 	},
 	{
-		name: "another host key", promised: "refused and shown; goes on when the operator accepts it", times: 1, killed: true,
+		name: "another host key", promised: "refused and shown; goes on when the operator accepts it", killed: true,
 		set: func(r *rig) { overSSH(r); r.strict = true }, shows: "[Hh]ost key", settles: 2 * time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			r.sshd.Kill()
@@ -135,7 +135,7 @@ var linkFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { return os.Remove(r.sshd.Known()) },
 	},
 	{
-		name: "the daemon's module gone", promised: "shown; goes on when it is back", times: 3, killed: true,
+		name: "the daemon's module gone", promised: "shown; goes on when it is back", killed: true,
 		set: func(r *rig) { sure(r); r.way = "daemon" }, shows: "module|mod", settles: 2 * time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			if err := r.daemon.Serve("another", r.target); err != nil {

@@ -45,15 +45,15 @@ func behind(harm func(ctx context.Context, r *rig) error) func(ctx context.Conte
 
 var redisFaults = []fault{
 	{
-		name: "redis killed, with AOF", promised: "nothing acknowledged is lost; the restart is a gap, and swept", times: 20, fast: true,
+		name: "redis killed, with AOF", promised: "nothing acknowledged is lost; the restart is a gap, and swept", fast: true,
 		set: sure, harm: killRedis, heal: startRedis, gap: true,
 	},
 	{
-		name: "redis killed, without persistence", promised: "a gap, and swept", times: 20,
+		name: "redis killed, without persistence", promised: "a gap, and swept",
 		set: forgetful, harm: killRedis, heal: startRedis, gap: true,
 	},
 	{
-		name: "redis away", promised: "the agent holds a bounded set; shown; heals by itself", times: 1,
+		name: "redis away", promised: "the agent holds a bounded set; shown; heals by itself",
 		set: sure, gap: true, shows: "does not answer",
 		harm: func(ctx context.Context, r *rig) error {
 			r.redis.Kill()
@@ -62,7 +62,7 @@ var redisFaults = []fault{
 		heal: startRedis,
 	},
 	{
-		name: "redis in a black hole", promised: "noticed; goes on with no loss", times: 3, fast: true,
+		name: "redis in a black hole", promised: "noticed; goes on with no loss", fast: true,
 		set: sure, shows: "redis",
 		harm: func(ctx context.Context, r *rig) error {
 			r.proxy.Hole(true)
@@ -75,7 +75,7 @@ var redisFaults = []fault{
 		},
 	},
 	{
-		name: "redis 500 ms away", promised: "slower, and that is all", times: 3,
+		name: "redis 500 ms away", promised: "slower, and that is all",
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			r.proxy.Delay(250 * time.Millisecond)
@@ -84,7 +84,7 @@ var redisFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { r.proxy.Delay(0); return nil },
 	},
 	{
-		name: "redis connections reset", promised: "connected again with no loss", times: 20, fast: true,
+		name: "redis connections reset", promised: "connected again with no loss", fast: true,
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			for range 20 {
@@ -97,25 +97,25 @@ var redisFaults = []fault{
 		},
 	},
 	{
-		name: "a failover that loses writes", promised: "a gap, and swept", times: 20, settles: minute,
+		name: "a failover that loses writes", promised: "a gap, and swept", settles: minute,
 		set: func(r *rig) {
 			apart(r)
 			r.redisArg = append(r.redisArg, "--repl-diskless-sync-delay", "0")
 			r.watched = true
 		}, gap: true, harm: behind(failOver), heal: failedOver,
 	},
-	{name: "FLUSHALL", promised: "a gap, and swept", times: 20, set: apart, gap: true, harm: behind(do("FLUSHALL"))},
-	{name: "events deleted", promised: "a gap, and swept", times: 20, fast: true, set: apart, gap: true, harm: behind(do("DEL", keys().Events()))},
+	{name: "FLUSHALL", promised: "a gap, and swept", set: apart, gap: true, harm: behind(do("FLUSHALL"))},
+	{name: "events deleted", promised: "a gap, and swept", fast: true, set: apart, gap: true, harm: behind(do("DEL", keys().Events()))},
 	{
-		name: "redis out of memory", promised: "shown; the agent holds what it has; heals", times: 20,
+		name: "redis out of memory", promised: "shown; the agent holds what it has; heals",
 		set: sure, shows: "OOM|maxmemory|memory", harm: do("CONFIG", "SET", "maxmemory", "1"), heal: do("CONFIG", "SET", "maxmemory", "0"),
 	},
 	{
-		name: "redis read-only", promised: "shown; heals", times: 20,
+		name: "redis read-only", promised: "shown; heals",
 		set: sure, shows: "READONLY|replica", harm: do("REPLICAOF", "127.0.0.1", "1"), heal: do("REPLICAOF", "NO", "ONE"),
 	},
 	{
-		name: "redis loads for long", promised: "waited for; the restart is a gap, and swept", times: 3,
+		name: "redis loads for long", promised: "waited for; the restart is a gap, and swept",
 		set: sure, gap: true, shows: "LOADING|loading",
 		harm: func(ctx context.Context, r *rig) error {
 			pipe := r.client.Pipeline()
@@ -134,20 +134,20 @@ var redisFaults = []fault{
 		},
 	},
 	{
-		name: "redis forbids XADD", promised: "shown; the agent holds what it has; heals", times: 20,
+		name: "redis forbids XADD", promised: "shown; the agent holds what it has; heals",
 		set: sure, shows: "NOPERM|permission", harm: do("ACL", "SETUSER", "default", "-xadd"), heal: do("ACL", "SETUSER", "default", "+@all"),
 	},
 	{
-		name: "events trimmed unread", promised: "a gap, and swept", times: 20, fast: true,
+		name: "events trimmed unread", promised: "a gap, and swept", fast: true,
 		set: apart, gap: true, harm: behind(do("XTRIM", keys().Events(), "MAXLEN", 0)),
 	},
 	{
-		name: "an event with the highest id", promised: "shown; after the key is deleted a gap, and swept", times: 3,
+		name: "an event with the highest id", promised: "shown; after the key is deleted a gap, and swept",
 		set: sure, gap: true, shows: "exhausted|top item",
 		harm: do("XADD", keys().Events(), "18446744073709551615-18446744073709551615", "path", "x"), heal: do("DEL", keys().Events()),
 	},
 	{
-		name: "the relay cut off from Pub/Sub", promised: "what was published meanwhile is found by a catch-up", times: 20,
+		name: "the relay cut off from Pub/Sub", promised: "what was published meanwhile is found by a catch-up",
 		set: func(r *rig) { sure(r); r.watch, r.still = "off", true },
 		harm: func(ctx context.Context, r *rig) error {
 			for i := range 100 {
@@ -168,7 +168,7 @@ var redisFaults = []fault{
 		},
 	},
 	{
-		name: "the relay too slow for Pub/Sub", promised: "what was published after it was cut off is found by a catch-up", times: 20,
+		name: "the relay too slow for Pub/Sub", promised: "what was published after it was cut off is found by a catch-up",
 		set: func(r *rig) {
 			apart(r)
 			r.watch, r.still, r.near = "off", true, true // a proxy would keep what the agent does not read

@@ -111,7 +111,7 @@ var absent = regexp.MustCompile(`No such file or directory \(2\)|Not a directory
 
 var sourceFaults = []fault{
 	{
-		name: "source unmounted", promised: "nothing is deleted; shown; all of it ships when it is back", times: 3,
+		name: "source unmounted", promised: "nothing is deleted; shown; all of it ships when it is back",
 		lacks: needsRoot, shows: "root is gone|root_error|unmounted|empty",
 		set: func(r *rig) {
 			sure(r)
@@ -126,11 +126,11 @@ var sourceFaults = []fault{
 		harm: unmounted, heal: mounted, settles: time.Minute,
 	},
 	{
-		name: "source emptied at once", promised: "nothing is deleted; shown; goes on when it is filled", times: 3, fast: true,
+		name: "source emptied at once", promised: "nothing is deleted; shown; goes on when it is filled", fast: true,
 		set: sure, shows: "empty", harm: emptied, heal: filled, settles: time.Minute,
 	},
 	{
-		name: "directories renamed while they are walked", promised: "converges by events alone", times: 20,
+		name: "directories renamed while they are walked", promised: "converges by events alone",
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			defer r.quiet()()
@@ -154,7 +154,7 @@ var sourceFaults = []fault{
 		},
 	},
 	{
-		name: "a parent becomes a file, and back", promised: "converges; nothing fails for ever", times: 20, fast: true,
+		name: "a parent becomes a file, and back", promised: "converges; nothing fails for ever", fast: true,
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			p := filepath.Join(r.root, fmt.Sprintf("keep-parent-%d", r.next()))
@@ -188,11 +188,11 @@ var sourceFaults = []fault{
 		},
 	},
 	{
-		name: "a directory becomes a link, in a pull", promised: "a link at the target, and nothing of what it leads to", times: 20,
+		name: "a directory becomes a link, in a pull", promised: "a link at the target, and nothing of what it leads to",
 		set: func(r *rig) { overSSH(r); r.way, r.apart, r.still = "pull", true, true }, harm: becomeLinks,
 	},
 	{
-		name: "files vanish", promised: "no failure, nothing left behind", times: 20,
+		name: "files vanish", promised: "no failure, nothing left behind",
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			from := len(r.said())
@@ -227,11 +227,11 @@ var sourceFaults = []fault{
 		},
 	},
 	{
-		name: "a file grows and shrinks while it ships", promised: "never torn; its last content is there", times: 20,
+		name: "a file grows and shrinks while it ships", promised: "never torn; its last content is there",
 		set: sure, harm: growAndShrink,
 	},
 	{
-		name: "rewritten with equal size in one second", promised: "its last content is there", times: 20, fast: true,
+		name: "rewritten with equal size in one second", promised: "its last content is there", fast: true,
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			p := fmt.Sprintf("keep-equal-%d", r.next())
@@ -249,11 +249,11 @@ var sourceFaults = []fault{
 		},
 	},
 	{
-		name: "a file is written slowly", promised: "nothing of it ships before it is closed", times: 1,
+		name: "a file is written slowly", promised: "nothing of it ships before it is closed",
 		set: sure, harm: func(ctx context.Context, r *rig) error { return writeSlowly(ctx, r, r.long) },
 	},
 	{
-		name: "an unreadable file", promised: "listed by name; all others ship; heals", times: 3,
+		name: "an unreadable file", promised: "listed by name; all others ship; heals",
 		lacks: needsRoot, shows: "keep-unreadable", settles: 2 * time.Minute,
 		set: func(r *rig) {
 			sure(r)

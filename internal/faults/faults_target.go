@@ -89,7 +89,7 @@ func inTheWay(make func(r *rig, at string) error) func(ctx context.Context, r *r
 
 var targetFaults = []fault{
 	{
-		name: "target full", promised: "shown; what fits still ships; heals", times: 3, fast: true,
+		name: "target full", promised: "shown; what fits still ships; heals", fast: true,
 		lacks: needsRoot, set: smallTarget("size=40m"), shows: "keep-large|[Nn]o space|full", settles: time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			if err := os.WriteFile(filepath.Join(r.root, "keep-large"), record(r.rng, 60<<20), 0o644); err != nil {
@@ -100,7 +100,7 @@ var targetFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { return os.Remove(filepath.Join(r.root, "keep-large")) },
 	},
 	{
-		name: "target without inodes", promised: "shown; heals", times: 3,
+		name: "target without inodes", promised: "shown; heals",
 		lacks: needsRoot, set: smallTarget("nr_inodes=1500"), shows: "[Nn]o space|full", settles: 2 * time.Minute,
 		harm: func(_ context.Context, r *rig) error {
 			many := filepath.Join(r.root, "keep-many")
@@ -117,7 +117,7 @@ var targetFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { return os.RemoveAll(filepath.Join(r.root, "keep-many")) },
 	},
 	{
-		name: "target read-only", promised: "shown; heals", times: 3,
+		name: "target read-only", promised: "shown; heals",
 		lacks: needsRoot, set: smallTarget("size=100m"), shows: "[Rr]ead-only", settles: 2 * time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			var err error
@@ -130,7 +130,7 @@ var targetFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { return unix.Mount("", r.target, "", unix.MS_REMOUNT, "") },
 	},
 	{
-		name: "one file at the target is immutable", promised: "listed by name; all others ship; heals", times: 3,
+		name: "one file at the target is immutable", promised: "listed by name; all others ship; heals",
 		lacks: func() string {
 			if _, err := exec.LookPath("chattr"); err != nil {
 				return "chattr is not there"
@@ -158,7 +158,7 @@ var targetFaults = []fault{
 		heal: func(_ context.Context, r *rig) error { return chattr("-i", filepath.Join(r.target, "keep-immutable")) },
 	},
 	{
-		name: "a directory where a file should be", promised: "makes way, as deletes are on", times: 20,
+		name: "a directory where a file should be", promised: "makes way, as deletes are on",
 		set: sure, settles: time.Minute,
 		harm: inTheWay(func(r *rig, at string) error {
 			if err := os.Mkdir(at, 0o755); err != nil {
@@ -168,17 +168,17 @@ var targetFaults = []fault{
 		}),
 	},
 	{
-		name: "a file where a directory should be", promised: "makes way", times: 20,
+		name: "a file where a directory should be", promised: "makes way",
 		set: sure, settles: time.Minute,
 		harm: inTheWay(func(r *rig, at string) error { return os.WriteFile(at, record(r.rng, 20), 0o644) }),
 	},
 	{
-		name: "a link to elsewhere in the way", promised: "makes way; nothing is written elsewhere", times: 20, fast: true,
+		name: "a link to elsewhere in the way", promised: "makes way; nothing is written elsewhere", fast: true,
 		set: sure, settles: time.Minute,
 		harm: inTheWay(func(r *rig, at string) error { return os.Symlink(filepath.Join(r.canary.dir, "sub"), at) }),
 	},
 	{
-		name: "the target's folder gone", promised: "made again, and all of it shipped after a sweep", times: 1, killed: true,
+		name: "the target's folder gone", promised: "made again, and all of it shipped after a sweep", killed: true,
 		set: sure, gap: true, asked: true, settles: time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			if err := os.RemoveAll(r.target); err != nil {

@@ -82,7 +82,7 @@ func TestProtectionsFit(t *testing.T) {
 			t.Errorf("two faults are called %q", f.name)
 		}
 		known[f.name] = true
-		if f.times < 1 || f.promised == "" || f.harm == nil {
+		if f.promised == "" || f.harm == nil {
 			t.Errorf("%q is not complete", f.name)
 		}
 		if _, err := overlay(t.TempDir(), f.patches); err != nil {
@@ -207,5 +207,34 @@ func TestGoroutinesAreCountedByTheirOrigin(t *testing.T) {
 	}
 	if got := origins(dump); len(got) != 2 || got["/x/a.go:9"] != 2 || got["/x/a.go:10"] != 1 {
 		t.Error(got)
+	}
+}
+
+// A table may come from several runs.
+func TestTableKeepsTheRowsOfOtherFaults(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "table.md")
+	if err := os.WriteFile(file, []byte("before\n"+tableBegins+tableEnds+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := faults()
+	for _, r := range []report{
+		{fault: all[1], seed: 1}, {fault: all[0], seed: 2}, {fault: all[1], seed: 3, injected: 20, noted: []string{"a|b"}},
+	} {
+		if err := write(file, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(got), "\n")
+	if len(lines) != 9 || lines[0] != "before" || lines[7] != "after" ||
+		!strings.HasPrefix(lines[4], "| "+all[0].name+" |") || !strings.Contains(lines[4], "seed 2") ||
+		!strings.HasPrefix(lines[5], "| "+all[1].name+" | 20 |") || !strings.Contains(lines[5], `a\|b`) || !strings.Contains(lines[5], "seed 3") {
+		t.Errorf("got\n%s", got)
+	}
+	if err := write(os.DevNull, report{}); err == nil {
+		t.Error("a file without the marks is taken")
 	}
 }
