@@ -107,7 +107,7 @@ func (r *Rsyncer) tryConfined(options ...string) error {
 
 // trial prepares an rsync that copies one file in a temporary folder.
 func (r *Rsyncer) trial(do func(cmd *exec.Cmd, files confine.Files, file string) error) error {
-	dir, err := os.MkdirTemp("", "fastsync-try-")
+	dir, err := tempDir("try")
 	if err != nil {
 		return fmt.Errorf("try a confined rsync: %w", err)
 	}

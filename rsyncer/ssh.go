@@ -1,14 +1,11 @@
 package rsyncer
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 )
 
 // sshCommand is the words that connect to the other side, or none where that is
@@ -98,8 +95,7 @@ func (r *Rsyncer) controlDir() (string, error) {
 	if len(r.shares) == 0 {
 		return "", nil
 	}
-	tidyControl()
-	dir, err := os.MkdirTemp("", fmt.Sprintf("fastsync-ssh-%d-", os.Getpid()))
+	dir, err := tempDir("ssh")
 	if err != nil {
 		return "", err
 	}
@@ -108,15 +104,4 @@ func (r *Rsyncer) controlDir() (string, error) {
 		return "", fmt.Errorf("%s is too long or odd for a socket: set TMPDIR to another folder", filepath.Dir(dir))
 	}
 	return dir, nil
-}
-
-// tidyControl removes what killed processes left.
-func tidyControl() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "fastsync-ssh-*"))
-	for _, dir := range dirs {
-		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), "fastsync-ssh-"), "-")
-		if pid, err := strconv.Atoi(id); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = os.RemoveAll(dir)
-		}
-	}
 }

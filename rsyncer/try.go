@@ -52,7 +52,7 @@ func Try(ctx context.Context) ([]Trial, error) {
 type bench struct{ dir, root, target string }
 
 func newBench() (*bench, error) {
-	dir, err := os.MkdirTemp("", "fastsync-try-")
+	dir, err := tempDir("try")
 	if err != nil {
 		return nil, err
 	}
