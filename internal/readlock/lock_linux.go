@@ -90,12 +90,20 @@ func (l *Lock) Serve(told Told) {
 			return
 		case some == 0:
 			l.look()
-		case ready[0].Revents&unix.POLLIN == 0:
-			l.alone = true
 		default:
-			l.receive()
+			l.attend(ready[0].Revents)
 		}
 	}
+}
+
+// attend does what the listener's events ask for.
+func (l *Lock) attend(events int16) {
+	switch {
+	case events&unix.POLLIN != 0:
+		l.receive()
+	case events&unix.POLLHUP != 0:
+		l.alone = true
+	} // else the kernel was interrupted by a signal while it looked, and says POLLERR
 }
 
 // wait is for how many milliseconds nothing has to be done unasked; -1 is for ever.

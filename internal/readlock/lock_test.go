@@ -264,3 +264,15 @@ func BenchmarkOpen(b *testing.B) {
 		_ = p.said()
 	}
 }
+
+// A signal that comes while the kernel looks whether somebody asks makes it say that
+// something is wrong. Only where it says that nobody is left is nobody listened to.
+func TestOnlyAnEndEndsIt(t *testing.T) {
+	var l Lock
+	for events, alone := range map[int16]bool{unix.POLLERR: false, unix.POLLHUP: true} {
+		l.alone = false
+		if l.attend(events); l.alone != alone {
+			t.Errorf("events %x: nobody is left: %v", events, l.alone)
+		}
+	}
+}
