@@ -33,9 +33,29 @@ func (r *rig) same(ctx context.Context, target string, killed bool, patience tim
 		return err == nil && len(bytes.TrimSpace(out)) == 0
 	})
 	if late != nil {
-		return fmt.Errorf("C1: root and target differ after %s: %w\n%s", patience, errors.Join(late, err), out[:min(len(out), 2000)])
+		return fmt.Errorf("C1: root and target differ after %s: %w\n%s\n%s", patience, errors.Join(late, err), out[:min(len(out), 2000)], r.waits())
 	}
 	return nil
+}
+
+// waits says what fastsync's children wait for: an rsync that stands still says so.
+func (r *rig) waits() string {
+	var b strings.Builder
+	for _, g := range []*lab.Group{r.agent, r.sub} {
+		if g == nil {
+			continue
+		}
+		for _, p := range lab.Processes(g.Leader) {
+			if p.Kind == filepath.Base(r.binary) {
+				continue
+			}
+			of := fmt.Sprintf("/proc/%d/", p.PID)
+			wchan, _ := os.ReadFile(of + "wchan")
+			call, _ := os.ReadFile(of + "syscall")
+			fmt.Fprintf(&b, "%s %d, child of %d, waits in %s, system call %s\n", p.Kind, p.PID, p.Parent, wchan, bytes.TrimSpace(call))
+		}
+	}
+	return b.String()
 }
 
 // ledger sees that every event that Redis has is acknowledged or listed by name.
