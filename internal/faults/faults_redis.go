@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,20 @@ import (
 // sure keeps what it has acknowledged, forgetful keeps nothing.
 func sure(r *rig)      { r.redisArg = []string{"--appendonly", "yes", "--save", ""} }
 func forgetful(r *rig) { r.redisArg = []string{"--appendonly", "no", "--save", ""} }
+
+// loadDelay is redis-server's option for how long each key takes to load, in microseconds.
+const loadDelay = "--key-load-delay"
+
+// shortened has Redis write its append-only file anew, as what there is now.
+func (r *rig) shortened(ctx context.Context) error {
+	if err := r.client.BgRewriteAOF(ctx).Err(); err != nil {
+		return err
+	}
+	return lab.Until(ctx, 30*time.Second, 50*time.Millisecond, func() bool {
+		info, err := r.client.Info(ctx, "persistence").Result()
+		return err == nil && strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+}
 
 func killRedis(ctx context.Context, r *rig) error {
 	if err := lab.Pause(ctx, r.random(0, time.Second)); err != nil {
@@ -125,8 +140,13 @@ var redisFaults = []fault{
 			if _, err := pipe.Exec(ctx); err != nil {
 				return err
 			}
+			if err := r.shortened(ctx); err != nil { // each command that is left takes as long as a key
+				return err
+			}
 			r.redis.Kill()
-			r.redis.Args = append(r.redis.Args, "--key-load-delay", "1000")
+			if !slices.Contains(r.redis.Args, loadDelay) {
+				r.redis.Args = append(r.redis.Args, loadDelay, "1000", "--loading-process-events-interval-bytes", "1024") // it answers meanwhile
+			}
 			return r.redis.Launch()
 		},
 		heal: func(ctx context.Context, r *rig) error {
