@@ -71,7 +71,7 @@ const jumpsAfter = 15 * time.Second
 // and started again with the new time.
 func clockJumps(what string, by time.Duration) fault {
 	return fault{
-		name: "the clock jumps a day " + what, promised: "nothing lost, not even over a restart", times: 3, killed: true, settles: minute,
+		name: "the clock jumps a day " + what, promised: "nothing lost, not even over a restart", killed: true, settles: minute,
 		patches: jumping, lacks: needsGo,
 		set: func(r *rig) {
 			sure(r)
