@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,9 +35,19 @@ func (r *rig) same(ctx context.Context, target string, killed bool, patience tim
 		return err == nil && len(bytes.TrimSpace(out)) == 0
 	})
 	if late != nil {
-		return fmt.Errorf("C1: root and target differ after %s: %w\n%s\n%s", patience, errors.Join(late, err), out[:min(len(out), 2000)], r.waits())
+		return fmt.Errorf("C1: root and target differ after %s: %w\n%s\n%s", patience, errors.Join(late, err), worst(out, 2000), r.waits())
 	}
 	return nil
+}
+
+// worst is the beginning of a list of differences, those of directories' times alone last.
+func worst(list []byte, most int) []byte {
+	lines := bytes.SplitAfter(list, []byte("\n"))
+	slices.SortStableFunc(lines, func(a, b []byte) int {
+		return cmp.Compare(bytes.Count(a[:min(len(a), 2)], []byte(".d")), bytes.Count(b[:min(len(b), 2)], []byte(".d")))
+	})
+	list = bytes.Join(lines, nil)
+	return list[:min(len(list), most)]
 }
 
 // waits says what fastsync's children wait for: an rsync that stands still says so.
