@@ -34,10 +34,11 @@ var errEnough = errors.New("enough seen")
 
 // survey looks at what is in a directory, and with deep below it, and calls
 // each for what is not left out. It reads names only; attributes are up to each.
+// What is gone or unreadable is passed over; what cannot be read now is an error.
 func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.DirEntry) error) error {
 	f, err := os.OpenFile(r.source+dir, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
-		return nil // gone, or unreadable: rsync says so by name
+		return passing(err)
 	}
 	defer f.Close()
 	for {
@@ -57,10 +58,22 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) || err != nil {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
+		if err != nil {
+			return passing(err)
+		}
 	}
+}
+
+// passing returns an error that is about this moment alone; of others rsync says
+// so by name.
+func passing(err error) error {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
+		return err
+	}
+	return nil
 }
 
 // placeDir places a directory with what its change covers. What the live lane

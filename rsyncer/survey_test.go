@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fastsync/fastsync"
 )
@@ -108,4 +110,27 @@ func TestTheLiveLaneLeavesWhatIsLargeToTheOther(t *testing.T) {
 	}
 	clean(t, shipBulk(t, r, out.Bulk))
 	same(t, compare(t, r, nil))
+}
+
+// A directory that cannot be opened for want of descriptors is not one with nothing in
+// it: what the live lane found so would count as shipped.
+func TestADirectoryThatCannotBeReadNowIsNoEmptyOne(t *testing.T) {
+	cfg := setup(t)
+	write(t, cfg.Source, "d/f", "x")
+	r := open(t, cfg)
+	var limit syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	to := sorter{r: r, lane: fastsync.Live, out: &fastsync.Outcome{}, begun: time.Now()}
+	to.placeSmall(fastsync.Change{Path: "d", Scope: fastsync.Tree}, nil, true)
+	gone := r.survey("none", false, nil)
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if len(to.out.Bulk) != 1 {
+		t.Errorf("%+v, want it to go round again on the bulk lane", to.out)
+	}
+	if gone == nil || r.survey("none", false, nil) != nil {
+		t.Error("what is gone is passed over, where that can be known, and only there")
+	}
 }

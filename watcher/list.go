@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,16 +26,28 @@ func (l *lister) each(dir string, visit func(fd int, name []byte, kind uint8) bo
 	return l.read(fd, visit)
 }
 
+// scarce is how long an opening waits for descriptors while none is free.
+const scarce = time.Second
+
 func openDir(dir string) (int, error) {
-	for {
+	for begun := time.Now(); ; {
 		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err == nil {
 			return fd, nil
+		}
+		if exhausted(err) && time.Since(begun) < scarce {
+			time.Sleep(scarce / 100)
+			continue
 		}
 		if !errors.Is(err, unix.EINTR) {
 			return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 		}
 	}
+}
+
+// exhausted tells whether a file cannot be opened for now, and not for what it is.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // Where the fields of a linux_dirent64 are, on every architecture.

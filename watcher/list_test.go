@@ -67,3 +67,36 @@ func TestCatchUpKeepsOutOfWhatIsExcluded(t *testing.T) {
 		t.Errorf("published %v", f.events)
 	}
 }
+
+// A directory that cannot be opened for want of descriptors is waited for, and then
+// ends a catch-up, which is tried again: what is in it must not be passed over.
+func TestADirectoryThatCannotBeReadNowIsNotPassedOver(t *testing.T) {
+	w := still(t, newFake()).w
+	dir := filepath.Join(w.cfg.Root, "d")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	lack := func(is *unix.Rlimit) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, is); err != nil {
+			t.Error(err)
+		}
+	}
+	c := catchUp{w: w, ctx: t.Context()}
+	lack(&none)
+	time.AfterFunc(scarce/2, func() { lack(&limit) })
+	if err := c.look(place{abs: dir}); err != nil {
+		t.Errorf("after half the time there are descriptors: %v", err)
+	}
+	lack(&none)
+	err := c.look(place{abs: dir})
+	lack(&limit)
+	if err == nil {
+		t.Error("it was passed over")
+	}
+}
