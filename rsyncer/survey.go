@@ -40,7 +40,25 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 	if err != nil {
 		return passing(err)
 	}
-	defer f.Close()
+	var below []string // entered once this one is closed: a deep tree must not take a descriptor for each level
+	err = r.list(f, dir, func(p string, entry fs.DirEntry) error {
+		if deep && entry.IsDir() {
+			below = append(below, p)
+		}
+		return each(p, entry)
+	})
+	f.Close()
+	for _, p := range below {
+		if err != nil {
+			break
+		}
+		err = r.survey(p, deep, each)
+	}
+	return err
+}
+
+// list calls each for what is in an open directory and not left out.
+func (r *Rsyncer) list(f *os.File, dir string, each func(p string, entry fs.DirEntry) error) error {
 	for {
 		names, err := f.ReadDir(1000)
 		for _, entry := range names {
@@ -49,12 +67,6 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 				continue
 			}
 			if err := each(p, entry); err != nil {
-				return err
-			}
-			if !deep || !entry.IsDir() {
-				continue
-			}
-			if err := r.survey(p, deep, each); err != nil {
 				return err
 			}
 		}

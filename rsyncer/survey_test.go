@@ -1,10 +1,12 @@
 package rsyncer
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -132,5 +134,24 @@ func TestADirectoryThatCannotBeReadNowIsNoEmptyOne(t *testing.T) {
 	}
 	if gone == nil || r.survey("none", false, nil) != nil {
 		t.Error("what is gone is passed over, where that can be known, and only there")
+	}
+}
+
+// A tree may be deeper than there are descriptors.
+func TestADeepTreeTakesFewDescriptors(t *testing.T) {
+	cfg := setup(t)
+	const depth = 100
+	write(t, cfg.Source, strings.Repeat("d/", depth)+"f", "x")
+	r := open(t, cfg)
+	most, seen := 0, 0
+	must(t, r.survey("d", true, func(string, fs.DirEntry) error {
+		files, err := os.ReadDir("/proc/self/fd")
+		most, seen = max(most, len(files)), seen+1
+		return err
+	}))
+	files, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	if seen != depth || most > len(files)+2 {
+		t.Errorf("%d entries are seen, with %d descriptors, %d are open now", seen, most, len(files))
 	}
 }

@@ -157,6 +157,9 @@ func (r *rig) deepDir(length int) (string, error) {
 	rel := ""
 	for len(rel) < length {
 		part := strings.Repeat("d", min(200, max(length-len(rel)-1, 1)))
+		if rel == "" { // which nobody moves
+			part = fmt.Sprintf("keep-deep-%d-", r.next()) + part[:len(part)-20]
+		}
 		if err := dir.Mkdir(part, 0o755); err != nil && !os.IsExist(err) {
 			return "", err
 		}
