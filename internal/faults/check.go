@@ -30,12 +30,19 @@ func (r *rig) same(ctx context.Context, target string, killed bool, patience tim
 	}
 	var out []byte
 	var err error
+	begun, waits := time.Now(), ""
 	late := lab.Until(ctx, patience, 100*time.Millisecond, func() bool {
 		out, err = exec.CommandContext(ctx, "rsync", append(args, r.root+"/", target+"/")...).CombinedOutput()
+		if waits == "" && time.Since(begun) > patience/3 {
+			waits = r.waits()
+		}
 		return err == nil && len(bytes.TrimSpace(out)) == 0
 	})
 	if late != nil {
-		return fmt.Errorf("C1: root and target differ after %s: %w\n%s\n%s", patience, errors.Join(late, err), worst(out, 2000), r.waits())
+		return fmt.Errorf("C1: root and target differ after %s: %w\n%s\nafter a third of that:\n%s", patience, errors.Join(late, err), worst(out, 2000), waits)
+	}
+	if waits != "" {
+		fmt.Fprintf(os.Stderr, "root and target are the same only after %s; after %s:\n%s", short(time.Since(begun)), short(patience/3), waits)
 	}
 	return nil
 }
@@ -53,14 +60,16 @@ func worst(list []byte, most int) []byte {
 // waits says what fastsync's children wait for: an rsync that stands still says so.
 func (r *rig) waits() string {
 	var b strings.Builder
+	seen := map[int]bool{} // both may be one
 	for _, g := range []*lab.Group{r.agent, r.sub} {
 		if g == nil {
 			continue
 		}
 		for _, p := range lab.Processes(g.Leader) {
-			if p.Kind == filepath.Base(r.binary) {
+			if seen[p.PID] || p.Kind == filepath.Base(r.binary) {
 				continue
 			}
+			seen[p.PID] = true
 			of := fmt.Sprintf("/proc/%d/", p.PID)
 			wchan, _ := os.ReadFile(of + "wchan")
 			call, _ := os.ReadFile(of + "syscall")
