@@ -181,9 +181,11 @@ var targetFaults = []fault{
 		name: "the target's folder gone", promised: "made again, and all of it shipped after a sweep", killed: true,
 		set: sure, gap: true, asked: true, settles: time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
-			if err := os.RemoveAll(r.target); err != nil {
+			gone := r.target + ".gone"
+			if err := os.Rename(r.target, gone); err != nil {
 				return err
 			}
+			_ = os.RemoveAll(gone) // an rsync that is at work there may keep some of it
 			if err := lab.Pause(ctx, time.Second); err != nil {
 				return err
 			}
