@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 const (
@@ -48,13 +49,15 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 		return each(p, entry)
 	})
 	f.Close()
-	for _, p := range below {
-		if err != nil {
-			break
-		}
-		err = r.survey(p, deep, each)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, p := range below {
+		if err := r.survey(p, deep, each); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // list calls each for what is in an open directory and not left out.
@@ -82,7 +85,7 @@ func (r *Rsyncer) list(f *os.File, dir string, each func(p string, entry fs.DirE
 // passing returns an error that is about this moment alone; of others rsync says
 // so by name.
 func passing(err error) error {
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
+	if lease.Exhausted(err) {
 		return err
 	}
 	return nil

@@ -125,7 +125,7 @@ func (c *catchUp) look(in place) error {
 	switch {
 	case failed != nil:
 		return failed
-	case err != nil && in.abs == c.w.cfg.Root, exhausted(err):
+	case err != nil && in.abs == c.w.cfg.Root, lease.Exhausted(err):
 		return err
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
 		c.w.cfg.Log.Warn().Err(err).Str("path", c.w.rel(in.abs)).Msg("cannot list a directory; give the agent the right to read it")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // lister reads directories into one buffer. os.ReadDir sorts, makes an object
@@ -30,24 +32,17 @@ func (l *lister) each(dir string, visit func(fd int, name []byte, kind uint8) bo
 const scarce = time.Second
 
 func openDir(dir string) (int, error) {
-	for begun := time.Now(); ; {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == nil {
+	for begun := time.Now(); ; time.Sleep(scarce / 100) {
+		fd, err := lease.Retry(func() (int, error) {
+			return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+		switch {
+		case err == nil:
 			return fd, nil
-		}
-		if exhausted(err) && time.Since(begun) < scarce {
-			time.Sleep(scarce / 100)
-			continue
-		}
-		if !errors.Is(err, unix.EINTR) {
+		case !lease.Exhausted(err), time.Since(begun) >= scarce:
 			return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 		}
 	}
-}
-
-// exhausted tells whether a file cannot be opened for now, and not for what it is.
-func exhausted(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // Where the fields of a linux_dirent64 are, on every architecture.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,34 +47,48 @@ func (r *rig) same(ctx context.Context, target string, killed bool, patience tim
 
 // worst is the beginning of a list of differences, those of directories' times alone last.
 func worst(list []byte, most int) []byte {
-	lines := bytes.SplitAfter(list, []byte("\n"))
-	slices.SortStableFunc(lines, func(a, b []byte) int {
-		return cmp.Compare(bytes.Count(a[:min(len(a), 2)], []byte(".d")), bytes.Count(b[:min(len(b), 2)], []byte(".d")))
-	})
-	list = bytes.Join(lines, nil)
-	return list[:min(len(list), most)]
+	var worse, times []byte
+	for line := range bytes.Lines(list) {
+		if bytes.HasPrefix(line, []byte(".d")) {
+			times = append(times, line...)
+		} else {
+			worse = append(worse, line...)
+		}
+	}
+	worse = append(worse, times...)
+	return worse[:min(len(worse), most)]
 }
 
 // waits says what fastsync's children wait for: an rsync that stands still says so.
 func (r *rig) waits() string {
 	var b strings.Builder
-	seen := map[int]bool{} // both may be one
+	for _, p := range r.processes() {
+		if p.Kind == filepath.Base(r.binary) {
+			continue
+		}
+		of := fmt.Sprintf("/proc/%d/", p.PID)
+		wchan, _ := os.ReadFile(of + "wchan")
+		call, _ := os.ReadFile(of + "syscall")
+		fmt.Fprintf(&b, "%s %d, child of %d, waits in %s, system call %s\n", p.Kind, p.PID, p.Parent, wchan, bytes.TrimSpace(call))
+	}
+	return b.String()
+}
+
+// processes are those of the agent and the subscriber, which may be one.
+func (r *rig) processes() (all []lab.Process) {
+	seen := map[int]bool{}
 	for _, g := range []*lab.Group{r.agent, r.sub} {
 		if g == nil {
 			continue
 		}
 		for _, p := range lab.Processes(g.Leader) {
-			if seen[p.PID] || p.Kind == filepath.Base(r.binary) {
-				continue
+			if !seen[p.PID] {
+				seen[p.PID] = true
+				all = append(all, p)
 			}
-			seen[p.PID] = true
-			of := fmt.Sprintf("/proc/%d/", p.PID)
-			wchan, _ := os.ReadFile(of + "wchan")
-			call, _ := os.ReadFile(of + "syscall")
-			fmt.Fprintf(&b, "%s %d, child of %d, waits in %s, system call %s\n", p.Kind, p.PID, p.Parent, wchan, bytes.TrimSpace(call))
 		}
 	}
-	return b.String()
+	return all
 }
 
 // ledger sees that every event that Redis has is acknowledged or listed by name.
@@ -204,26 +216,16 @@ type bounds struct {
 
 func (r *rig) bounds() bounds {
 	var b bounds
-	seen := map[int]bool{}
-	for _, g := range []*lab.Group{r.agent, r.sub} {
-		if g == nil {
+	for _, p := range r.processes() {
+		if p.Kind != filepath.Base(r.binary) {
+			b.others++
 			continue
 		}
-		for _, p := range lab.Processes(g.Leader) {
-			if seen[p.PID] {
-				continue
-			}
-			seen[p.PID] = true
-			if p.Kind != filepath.Base(r.binary) {
-				b.others++
-				continue
-			}
-			b.fastsyncs++
-			open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
-			b.files += len(open)
-			m, _ := lab.MemoryOf(p.PID)
-			b.rss += m.RSS
-		}
+		b.fastsyncs++
+		open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
+		b.files += len(open)
+		m, _ := lab.MemoryOf(p.PID)
+		b.rss += m.RSS
 	}
 	return b
 }

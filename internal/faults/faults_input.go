@@ -160,7 +160,7 @@ func (r *rig) deepDir(length int) (string, error) {
 		if rel == "" { // which nobody moves
 			part = fmt.Sprintf("keep-deep-%d-", r.next()) + part[:len(part)-20]
 		}
-		if err := dir.Mkdir(part, 0o755); err != nil && !os.IsExist(err) {
+		if err := dir.Mkdir(part, 0o755); err != nil {
 			return "", err
 		}
 		next, err := dir.OpenRoot(part)

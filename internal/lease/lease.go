@@ -94,3 +94,9 @@ func Retry(call func() (int, error)) (int, error) {
 		}
 	}
 }
+
+// Exhausted tells whether a file could not be opened for now, and not for what it is:
+// there was no descriptor or no memory for it.
+func Exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
