@@ -47,6 +47,26 @@ func TestARunThatEndedEarlyIsTidiedAfter(t *testing.T) {
 	})
 }
 
+// What could not be removed for a moment goes later, also when nothing else comes,
+// and at the latest when fastsync ends.
+func TestPartsOfFilesGoOnceTheyCan(t *testing.T) {
+	x := swept()
+	x.cut, x.tidyErr = true, errors.New("the connection broke")
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "a"))
+		after(time.Minute)
+		x.order(func() { x.tidyErr = nil })
+		after(transientMost)
+		got := x.look()
+		if len(got.tidied) != 1 || got.tidied[0].Path != "a" {
+			t.Errorf("tidied %v, want a alone", got.tidied)
+		}
+		if len(got.settled) != 1 {
+			t.Errorf("settled %v, want a's directory once", got.settled)
+		}
+	})
+}
+
 // What a process that was killed left is found by a sweep; it is no drift.
 func TestPartsThatASweepFindsAreTidied(t *testing.T) {
 	x := swept()

@@ -119,8 +119,8 @@ func (l *loop) run(ctx context.Context) error {
 			l.drifted(found, time.Now())
 		case err := <-l.sweep.compared:
 			l.compared(err, time.Now())
-		case <-l.times.done:
-			l.times.running = false
+		case s := <-l.times.done:
+			l.settled(s, time.Now())
 		case <-timer.C:
 		}
 	}
@@ -218,8 +218,8 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 	l.times.stop()
 	for l.running() > 0 || l.sweep.comparing || l.times.running {
 		select {
-		case <-l.times.done:
-			l.times.running = false
+		case s := <-l.times.done:
+			l.settled(s, time.Now())
 		case r := <-l.results:
 			l.settle(context.WithoutCancel(ctx), r, time.Now())
 		case <-l.sweep.found:

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -164,6 +165,24 @@ func TestDirectoryTimesSettleOnceTheTargetIsQuiet(t *testing.T) {
 		got = x.look()
 		if len(got.settled) != 1 {
 			t.Errorf("settled %d times with nothing new", len(got.settled))
+		}
+	})
+}
+
+// Whatever keeps the times from being set for a moment, no batch and no sweep is
+// needed to set them after.
+func TestDirectoryTimesAreSetOnceTheyCanBe(t *testing.T) {
+	x := swept()
+	x.settleErr = errors.New("too many open files")
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "d/a"))
+		after(time.Minute)
+		give(l, event("2-0", "d/b"))
+		after(time.Minute)
+		x.order(func() { x.settleErr = nil })
+		after(transientMost)
+		if got := x.look(); len(got.settled) != 1 || len(got.settled[0]) != 2 {
+			t.Errorf("settled %v, want d/a and d/b once", got.settled)
 		}
 	})
 }

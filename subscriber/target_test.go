@@ -59,6 +59,8 @@ type target struct {
 	drift     []string          // found by the next comparison of the whole root
 	late      string            // of these a directory of which only the time differs
 	cmpErr    error
+	tidyErr   error
+	settleErr error
 }
 
 // look waits until nothing moves and gives a copy: no goroutine is ordered
@@ -135,15 +137,19 @@ func (x *target) Compare(_ context.Context, changes []fastsync.Change, found fun
 func (x *target) Tidy(_ context.Context, changes []fastsync.Change) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.tidied = append(x.tidied, changes...)
-	return nil
+	if x.tidyErr == nil {
+		x.tidied = append(x.tidied, changes...)
+	}
+	return x.tidyErr
 }
 
 func (x *target) Settle(_ context.Context, changes []fastsync.Change) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.settled = append(x.settled, changes)
-	return nil
+	if x.settleErr == nil {
+		x.settled = append(x.settled, changes)
+	}
+	return x.settleErr
 }
 
 func (x *target) ack(_ context.Context, ids []string, _ []delivery) error {

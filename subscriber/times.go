@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -24,19 +25,28 @@ type times struct {
 	cut     map[fastsync.Change]struct{}
 	last    time.Time // end of the last batch
 	running bool
-	done    chan struct{}
+	done    chan settling
 	cancel  context.CancelFunc
+
+	failures int       // in a row
+	notUntil time.Time // after a failure
+}
+
+// settling is what one attempt failed to settle, and why; without an error nothing.
+type settling struct {
+	touched, cut []fastsync.Change
+	err          error
 }
 
 func newTimes() times {
-	return times{touched: map[fastsync.Change]struct{}{}, cut: map[fastsync.Change]struct{}{}, done: make(chan struct{}), cancel: func() {}}
+	return times{touched: map[fastsync.Change]struct{}{}, cut: map[fastsync.Change]struct{}{}, done: make(chan settling), cancel: func() {}}
 }
 
 func (t *times) stop() { t.cancel() }
 
 // touch notes a batch's changes; which directories they mean is up to Settle.
 func (t *times) touch(batch []*item, now time.Time) {
-	t.last = now
+	t.last, t.failures, t.notUntil = now, 0, time.Time{} // the target takes files
 	for _, it := range batch {
 		t.touched[it.key()] = struct{}{}
 	}
@@ -60,35 +70,62 @@ func bounded(changes map[fastsync.Change]struct{}) map[fastsync.Change]struct{} 
 
 // settleTimes starts to set directory times when the target is quiet, beside
 // the loop and any batch that comes: a batch touches its directories anew. It
-// returns when to look again. It is done once: a time that cannot be set, as by
-// a user who does not own the directory, harms nobody.
+// returns when to look again. A time that the target refuses, as of a directory
+// that another user owns, harms nobody and is not tried again.
 func (l *loop) settleTimes(ctx context.Context, now time.Time) time.Time {
 	t := &l.times
 	if t.running || l.running() > 0 || len(t.touched)+len(t.cut) == 0 || l.sweep.comparing {
 		return time.Time{}
 	}
-	if due := t.last.Add(quiet); due.After(now) {
-		return due
+	for _, due := range []time.Time{t.last.Add(quiet), t.notUntil} {
+		if due.After(now) {
+			return due
+		}
 	}
 	cut := l.takeCut()
 	if len(t.touched)+len(cut) == 0 {
 		return time.Time{}
 	}
-	touched := append(slices.Collect(maps.Keys(t.touched)), cut...) // what goes from a directory changes its time
+	touched := slices.Collect(maps.Keys(t.touched))
 	clear(t.touched)
 	ctx, cancel := context.WithCancel(ctx)
 	t.running, t.cancel = true, cancel
 	go func() {
-		if len(cut) > 0 {
-			if err := l.cfg.Syncer.Tidy(ctx, cut); err != nil && ctx.Err() == nil {
-				l.log.Debug().Err(err).Msg("could not remove parts of files; the next sweep tells of them")
-			}
-		}
-		if err := l.cfg.Syncer.Settle(ctx, touched); err != nil && ctx.Err() == nil {
-			l.log.Debug().Err(err).Msg("could not set the times of directories")
-		}
-		cancel()
-		t.done <- struct{}{}
+		defer cancel()
+		t.done <- l.settleNow(ctx, touched, cut)
 	}()
 	return time.Time{}
+}
+
+// settleNow returns what is to be tried again.
+func (l *loop) settleNow(ctx context.Context, touched, cut []fastsync.Change) settling {
+	if len(cut) > 0 {
+		if err := l.cfg.Syncer.Tidy(ctx, cut); err != nil {
+			return settling{touched, cut, fmt.Errorf("could not remove parts of files: %w", err)}
+		}
+		touched = append(touched, cut...) // what goes from a directory changes its time
+	}
+	if err := l.cfg.Syncer.Settle(ctx, touched); err != nil {
+		return settling{touched, nil, fmt.Errorf("could not set the times of directories: %w", err)}
+	}
+	return settling{}
+}
+
+// settled takes back what an attempt could not settle.
+func (l *loop) settled(s settling, now time.Time) {
+	t := &l.times
+	t.running = false
+	if s.err == nil {
+		t.failures = 0
+		return
+	}
+	for _, change := range s.touched {
+		t.later(change)
+	}
+	for _, change := range s.cut {
+		t.leave(change)
+	}
+	t.failures++
+	t.notUntil = now.Add(backoffFor(fastsync.ClassOf(s.err), t.failures))
+	l.log.Debug().Err(s.err).Time("again", t.notUntil).Msg("trying again")
 }
