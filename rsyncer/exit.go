@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // rsync's exit codes that a run is judged by.
@@ -118,6 +121,8 @@ func (r *Rsyncer) judge(ctx context.Context, res result) error {
 		return &fastsync.RunError{Class: fastsync.Transient, Code: -1, What: what, Err: res.err}
 	case res.err != nil && res.code < 0:
 		return r.fault(fastsync.Transient, "rsync was killed: check the host's memory and who ended it", res.err)
+	case lease.Exhausted(res.err), errors.Is(res.err, unix.EAGAIN):
+		return r.fault(fastsync.Transient, "this host has no descriptors, processes or memory left to start rsync: raise LimitNOFILE and TasksMax of fastsync's service, or its memory", res.err)
 	}
 	switch res.code {
 	case exitOK, exitVanished, exitMaxDeletes:

@@ -114,26 +114,46 @@ func TestTheLiveLaneLeavesWhatIsLargeToTheOther(t *testing.T) {
 	same(t, compare(t, r, nil))
 }
 
+func withoutDescriptors(t *testing.T, do func()) {
+	t.Helper()
+	var limit syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	do()
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+}
+
 // A directory that cannot be opened for want of descriptors is not one with nothing in
 // it: what the live lane found so would count as shipped.
 func TestADirectoryThatCannotBeReadNowIsNoEmptyOne(t *testing.T) {
 	cfg := setup(t)
 	write(t, cfg.Source, "d/f", "x")
 	r := open(t, cfg)
-	var limit syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	none := limit
-	none.Cur = 0
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
 	to := sorter{r: r, lane: fastsync.Live, out: &fastsync.Outcome{}, begun: time.Now()}
-	to.placeSmall(fastsync.Change{Path: "d", Scope: fastsync.Tree}, nil, true)
-	gone := r.survey("none", false, nil)
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	var gone error
+	withoutDescriptors(t, func() {
+		to.placeSmall(fastsync.Change{Path: "d", Scope: fastsync.Tree}, nil, true)
+		gone = r.survey("none", false, nil)
+	})
 	if len(to.out.Bulk) != 1 {
 		t.Errorf("%+v, want it to go round again on the bulk lane", to.out)
 	}
 	if gone == nil || r.survey("none", false, nil) != nil {
 		t.Error("what is gone is passed over, where that can be known, and only there")
+	}
+}
+
+// It passes by itself; what waits for a person is tried again much later.
+func TestAnRsyncThatCannotBeStartedNowIsTriedAgainSoon(t *testing.T) {
+	r := open(t, setup(t))
+	var res result
+	withoutDescriptors(t, func() {
+		res = r.run(t.Context(), call{fastsync.Live, []string{"--version"}, nil, func(item) {}})
+	})
+	if err := r.judge(t.Context(), res); fastsync.ClassOf(err) != fastsync.Transient || !strings.Contains(err.Error(), "LimitNOFILE") {
+		t.Errorf("%v", err)
 	}
 }
 
