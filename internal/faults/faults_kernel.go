@@ -38,19 +38,23 @@ func forest(r *rig) error {
 	return nil
 }
 
+// flood is the i-th file that overflows the queue.
+func (r *rig) flood(dir string, i int) string {
+	return filepath.Join(dir, "keep-forest", fmt.Sprint(i%forestDirs), fmt.Sprintf("new-%d", i))
+}
+
 func overflow(ctx context.Context, r *rig) error {
-	n, from := r.next(), len(r.said())
+	from := len(r.said())
 	r.stopped(r.agent, true)
 	for i := range overflowing {
-		p := filepath.Join(r.root, "keep-forest", fmt.Sprint(i%forestDirs), fmt.Sprintf("new-%d-%d", n, i))
-		if err := os.WriteFile(p, record(r.rng, 100), 0o644); err != nil {
+		if err := os.WriteFile(r.flood(r.root, i), record(r.rng, 100), 0o644); err != nil {
 			return err
 		}
 	}
 	r.stopped(r.agent, false)
 	begun := time.Now()
 	for i := range overflowing {
-		at := filepath.Join(r.target, "keep-forest", fmt.Sprint(i%forestDirs), fmt.Sprintf("new-%d-%d", n, i))
+		at := r.flood(r.target, i)
 		if err := lab.Until(ctx, time.Minute, 10*time.Millisecond, func() bool { _, err := os.Lstat(at); return err == nil }); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
@@ -70,6 +74,14 @@ var kernelFaults = []fault{
 	{
 		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000",
 		set: func(r *rig) { sure(r); r.watch, r.still, r.before = "fsnotify", true, forest }, harm: overflow, settles: time.Minute,
+		heal: func(_ context.Context, r *rig) error { // else each time finds a larger tree
+			for i := range overflowing {
+				if err := os.Remove(r.flood(r.root, i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	},
 	{
 		name: "too few inotify watches", promised: "shown; what is not watched is walked on a timer",
