@@ -43,12 +43,14 @@ type batcher struct {
 	busy, above map[string]int
 	// free tells whether the other lane leaves a path alone; nil for yes.
 	free func(p string) bool
+	// passed are paths whose turn came while the other lane had them.
+	passed map[string]bool
 	// dir is for how many entries of a batch a listing or a tree counts.
 	dir int
 }
 
 func newBatcher() *batcher {
-	return &batcher{waiting: map[fastsync.Change]*item{}, busy: map[string]int{}, above: map[string]int{}, dir: 1}
+	return &batcher{waiting: map[fastsync.Change]*item{}, busy: map[string]int{}, above: map[string]int{}, passed: map[string]bool{}, dir: 1}
 }
 
 func (b *batcher) len() int { return len(b.waiting) }
@@ -90,6 +92,7 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 				next = it.due
 			}
 		case b.free != nil && !b.free(it.change.Path):
+			b.passed[it.change.Path] = true
 		case !b.clear(it.change.Path) || below(it.change.Path, blocked):
 			blocked[it.change.Path] = true
 		default:
@@ -98,6 +101,7 @@ func (b *batcher) take(now time.Time, most int) (batch []*item, next time.Time) 
 				entries += b.dir - 1
 			}
 			delete(b.waiting, it.change)
+			delete(b.passed, it.change.Path)
 			continue
 		}
 		rest = append(rest, it)

@@ -40,7 +40,8 @@ func newLanes() (live, bulk *lane) {
 	live = &lane{batcher: newBatcher(), name: fastsync.Live, most: maxLive}
 	bulk = &lane{batcher: newBatcher(), name: fastsync.Bulk, most: 1, wait: gather}
 	live.dir = perDir
-	live.free = func(p string) bool { return bulk.busy[p] == 0 }
+	// What changes all the time would else be the live lane's all the time.
+	live.free = func(p string) bool { return bulk.busy[p] == 0 && !bulk.passed[p] }
 	bulk.free = func(p string) bool { return live.busy[p] == 0 }
 	return live, bulk
 }

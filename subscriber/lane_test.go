@@ -92,6 +92,22 @@ func TestAFileOnTheBulkLaneWaitsForIt(t *testing.T) {
 	})
 }
 
+// What changes all the time is looked at by the live lane all the time; the bulk lane,
+// which alone ships it, has its turn.
+func TestWhatIsTooLargeShipsHoweverOftenItChanges(t *testing.T) {
+	x := swept()
+	x.tooLarge, x.large, x.took = "archive", 2*time.Second, time.Second
+	inBubble(t, never, x, func(l *loop) {
+		for n := range 40 {
+			give(l, event(fmt.Sprintf("%d-0", n+1), "archive"))
+			after(500 * time.Millisecond)
+		}
+		if got := x.look(); len(got.paths(fastsync.Bulk)) < 3 || !slices.Contains(got.acked, "1-0") {
+			t.Errorf("in 20 s the bulk lane had %v, acknowledged %v", got.paths(fastsync.Bulk), got.acked)
+		}
+	})
+}
+
 func tree(id, p string) redis.XMessage {
 	m := event(id, p)
 	m.Values["scope"] = "tree"

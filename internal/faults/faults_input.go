@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -128,8 +129,21 @@ var careful = []string{
 	"new\nline", "\r", "\ttab", "\x01", "\x7f", "\x1b[31m", "\xff", "\xc3\x28", "ünï", "日本", "e\u0301", "\u202e", ".", "..x", "...", ".hidden", ".fastsync", strings.Repeat("n", 255),
 }
 
+// remove removes what earlier injections made, so that the root does not grow by
+// directories however long a soak goes on.
+func (r *rig) remove(pattern string) error {
+	old, err := filepath.Glob(filepath.Join(r.root, pattern))
+	for _, p := range old {
+		err = errors.Join(err, os.RemoveAll(p))
+	}
+	return err
+}
+
 func oddNames(_ context.Context, r *rig) error {
 	top := filepath.Join(r.root, fmt.Sprintf("keep-odd-%d", r.next()))
+	if err := r.remove("keep-odd-*"); err != nil {
+		return err
+	}
 	for _, n := range careful {
 		if n == "." {
 			continue
@@ -150,7 +164,7 @@ func oddNames(_ context.Context, r *rig) error {
 // deepDir makes a directory whose path below the root has some length in bytes.
 func (r *rig) deepDir(length int) (string, error) {
 	dir, err := os.OpenRoot(r.root)
-	if err != nil {
+	if err := errors.Join(err, r.remove("keep-deep-*")); err != nil {
 		return "", err
 	}
 	defer func() { _ = dir.Close() }()
@@ -204,11 +218,7 @@ var inputFaults = []fault{
 			return lab.Until(ctx, 10*second, 100*pauseUnit, func() bool { return r.lines(0, "a path is too long") > 0 })
 		},
 		heal: func(_ context.Context, r *rig) error {
-			list, err := filepath.Glob(filepath.Join(r.root, "ddd*"))
-			if err != nil || len(list) != 1 {
-				return fmt.Errorf("%d deep directories: %w", len(list), err)
-			}
-			return os.RemoveAll(list[0])
+			return r.remove("keep-deep-*")
 		},
 	},
 }

@@ -134,6 +134,9 @@ var sourceFaults = []fault{
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			defer r.quiet()()
+			if err := r.remove("keep-[ab][0-9]*"); err != nil {
+				return err
+			}
 			a, b := filepath.Join(r.root, fmt.Sprintf("keep-a%d", r.next())), filepath.Join(r.root, fmt.Sprintf("keep-b%d", r.next()))
 			for i := range 300 {
 				d := filepath.Join(a, fmt.Sprint(i%20), fmt.Sprint(i))
