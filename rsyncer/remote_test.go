@@ -13,15 +13,14 @@ import (
 	"time"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
-// freePort is a loopback port that nobody listened on a moment ago.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // serve runs a server until the test ends, and waits until it accepts.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 // portCmd is the script command `port VAR`: a free port of loopback in $VAR.
@@ -55,12 +57,10 @@ func daemonCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], fmt.Sprintf("rsync://127.0.0.1:%d/mod/", port))
 }
 
-// freePort is a loopback port that nobody listened on a moment ago.
 func freePort(ts *testscript.TestScript) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	ts.Check(err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // serve runs a server until the script ends, and waits until it accepts.

@@ -8,20 +8,27 @@ package lab
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"time"
 )
 
 // ErrLate is of something that did not happen in time.
 var ErrLate = errors.New("it did not happen in time")
 
-// FreePort is a port of loopback that nobody listened on a moment ago.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort is a port of loopback that nobody listened on a moment ago, and that
+// Linux gives to no connection by itself, so that a server which is ended and started
+// again finds it free. By chance, since several labs may look for one at a time.
+func FreePort() (port int, err error) {
+	for range 100 {
+		port = 10_000 + rand.IntN(22_000) // connections get 32768 and more
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return 0, err
 }
 
 // Until looks every so often until done says so; [ErrLate] after patience.

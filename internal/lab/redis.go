@@ -2,12 +2,14 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,8 +58,15 @@ func (r *Redis) Start(ctx context.Context) error {
 	}
 	client := r.Client()
 	defer func() { _ = client.Close() }()
-	if err := Until(ctx, 10*time.Second, 20*time.Millisecond, func() bool { return client.Ping(ctx).Err() == nil }); err != nil {
-		return fmt.Errorf("start a redis-server: %w", err)
+	own := fmt.Sprintf("process_id:%d\r\n", r.group.Leader) // not another that was quicker to have the port
+	err := Until(ctx, 10*time.Second, 20*time.Millisecond, func() bool {
+		return r.group.Over() || client.Ping(ctx).Err() == nil && strings.Contains(client.Info(ctx, "server").Val(), own)
+	})
+	if err == nil && r.group.Over() {
+		err = errors.New("it has ended")
+	}
+	if err != nil {
+		return fmt.Errorf("start a redis-server, which says why in %s/log: %w", r.dir, err)
 	}
 	return nil
 }
