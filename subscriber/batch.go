@@ -25,6 +25,7 @@ type item struct {
 	held       bool      // a deletion past the brake: it waits for an operator
 	restless   time.Time // when its file changed first during a run; zero for not
 	bulk       bool      // it belongs to the bulk lane
+	crossed    bool      // it is only wanted since live shipped it where a bulk batch ran
 	after      []*closing
 }
 
@@ -64,6 +65,7 @@ func (b *batcher) add(it *item) {
 			old.due = it.due
 		}
 		old.held = old.held && it.held
+		old.crossed = old.crossed && it.crossed
 		old.after = append(old.after, it.after...)
 		if old.restless.IsZero() || !it.restless.IsZero() && it.restless.Before(old.restless) {
 			old.restless = it.restless

@@ -107,7 +107,7 @@ func (l *loop) split(r result, now time.Time) result {
 			return r
 		}
 		for change := range l.crossed {
-			follow[change] = &item{change: change, since: now, due: now}
+			follow[change] = &item{change: change, since: now, due: now, crossed: true}
 		}
 		clear(l.crossed)
 	}

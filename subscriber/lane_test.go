@@ -221,3 +221,31 @@ func TestTooMuchCrossedSendsTheBulkBatchRoundAgain(t *testing.T) {
 		}
 	})
 }
+
+// What the live lane only looks at while a bulk batch runs, since it is for the bulk
+// lane itself, needs no second look: trees in trees would send each other round for good.
+func TestTreesInTreesComeToAnEnd(t *testing.T) {
+	x := swept()
+	x.pulls, x.took, x.large = true, time.Second, time.Second
+	cfg := never
+	cfg.BatchMax = perDir + 2
+	inBubble(t, cfg, x, func(l *loop) {
+		n, dir := 0, "d"
+		for range 6 {
+			for _, e := range []redis.XMessage{tree("", dir), event("", dir+"/a"), event("", dir+"/b")} {
+				n++
+				e.ID = fmt.Sprintf("%d-0", n)
+				give(l, e)
+			}
+			dir += "/d"
+		}
+		after(5 * time.Minute)
+		got := x.look()
+		if len(got.acked) != n {
+			t.Errorf("%d of %d events are acknowledged", len(got.acked), n)
+		}
+		if len(got.runs) > 60 {
+			t.Errorf("%d runs for %d events", len(got.runs), n)
+		}
+	})
+}

@@ -30,6 +30,9 @@ func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 		return
 	}
 	done := l.sort(r, now)
+	for _, it := range done.needless {
+		l.closed(ctx, it, "", now)
+	}
 	if err := l.record(ctx, done, now); err != nil {
 		l.unrecorded(err, done, now)
 		return
@@ -54,6 +57,9 @@ type sorted struct {
 	failed    map[*item]string
 	// partly are delivered trees and listings with a failed path below.
 	partly map[*item]string
+	// needless were to go round once more, and are for the bulk lane: so live had
+	// shipped none of them before, or has events of what made them large since.
+	needless []*item
 }
 
 func (s sorted) all() []*item {
@@ -84,6 +90,8 @@ func (l *loop) sort(r result, now time.Time) sorted {
 				it.restless = now
 			}
 			l.again(it, now, delay(againFirst, againMost, it.tries))
+		case bulk[it.change] && it.crossed:
+			s.needless = append(s.needless, it)
 		case bulk[it.change]:
 			it.bulk = true
 			l.again(it, now, 0)

@@ -48,6 +48,7 @@ type target struct {
 	took      time.Duration // by one run
 	large     time.Duration // by one of the bulk lane, if it is not 0
 	tooLarge  string        // this path is not for the live lane
+	pulls     bool          // no tree is for the live lane
 	opened    string        // this path is open when the directory above it runs
 	syncErr   error
 	refuse    map[string]string // path → reason
@@ -95,7 +96,7 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 		if x.opened != "" && c.Path == path.Dir(x.opened) {
 			out.Again = append(out.Again, fastsync.Change{Path: x.opened, Scope: fastsync.Entry})
 		}
-		if c.Path == x.tooLarge && lane == fastsync.Live {
+		if (c.Path == x.tooLarge || x.pulls && c.Scope == fastsync.Tree) && lane == fastsync.Live {
 			out.Bulk = append(out.Bulk, c)
 		}
 		if why := cmp.Or(x.refuse[c.Path], x.refuseAll); why != "" {
