@@ -120,7 +120,7 @@ func (l *loop) run(ctx context.Context) error {
 		case err := <-l.sweep.compared:
 			l.compared(err, time.Now())
 		case s := <-l.times.done:
-			l.settled(s, time.Now())
+			l.settledTimes(s, time.Now())
 		case <-timer.C:
 		}
 	}
@@ -219,7 +219,7 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 	for l.running() > 0 || l.sweep.comparing || l.times.running {
 		select {
 		case s := <-l.times.done:
-			l.settled(s, time.Now())
+			l.settledTimes(s, time.Now())
 		case r := <-l.results:
 			l.settle(context.WithoutCancel(ctx), r, time.Now())
 		case <-l.sweep.found:

@@ -111,8 +111,8 @@ func (l *loop) settleNow(ctx context.Context, touched, cut []fastsync.Change) se
 	return settling{}
 }
 
-// settled takes back what an attempt could not settle.
-func (l *loop) settled(s settling, now time.Time) {
+// settledTimes takes back what an attempt could not settle.
+func (l *loop) settledTimes(s settling, now time.Time) {
 	t := &l.times
 	t.running = false
 	if s.err == nil {

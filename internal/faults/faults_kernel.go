@@ -38,8 +38,8 @@ func forest(r *rig) error {
 	return nil
 }
 
-// flood is the i-th file that overflows the queue.
-func (r *rig) flood(dir string, i int) string {
+// overflowFile is the i-th file that overflows the queue.
+func (r *rig) overflowFile(dir string, i int) string {
 	return filepath.Join(dir, "keep-forest", fmt.Sprint(i%forestDirs), fmt.Sprintf("new-%d", i))
 }
 
@@ -47,14 +47,14 @@ func overflow(ctx context.Context, r *rig) error {
 	from := len(r.said())
 	r.stopped(r.agent, true)
 	for i := range overflowing {
-		if err := os.WriteFile(r.flood(r.root, i), record(r.rng, 100), 0o644); err != nil {
+		if err := os.WriteFile(r.overflowFile(r.root, i), record(r.rng, 100), 0o644); err != nil {
 			return err
 		}
 	}
 	r.stopped(r.agent, false)
 	begun := time.Now()
 	for i := range overflowing {
-		at := r.flood(r.target, i)
+		at := r.overflowFile(r.target, i)
 		if err := lab.Until(ctx, time.Minute, 10*time.Millisecond, func() bool { _, err := os.Lstat(at); return err == nil }); err != nil {
 			return fmt.Errorf("%s: %w", at, err)
 		}
@@ -76,7 +76,7 @@ var kernelFaults = []fault{
 		set: func(r *rig) { sure(r); r.watch, r.still, r.before = "fsnotify", true, forest }, harm: overflow, settles: time.Minute,
 		heal: func(_ context.Context, r *rig) error { // else each time finds a larger tree
 			for i := range overflowing {
-				if err := os.Remove(r.flood(r.root, i)); err != nil {
+				if err := os.Remove(r.overflowFile(r.root, i)); err != nil {
 					return err
 				}
 			}
