@@ -61,7 +61,20 @@ func TestPartsOfFilesGoOnceTheyCan(t *testing.T) {
 		if len(got.tidied) != 1 || got.tidied[0].Path != "a" {
 			t.Errorf("tidied %v, want a alone", got.tidied)
 		}
-		if len(got.settled) != 1 {
+		if len(got.settled) != 2 {
+			t.Errorf("settled %v, want a's directory after its batch, and once its part was gone", got.settled)
+		}
+	})
+}
+
+// A daemon that refuses to delete keeps parts of files; directories get their times.
+func TestTimesAreSetWhereNothingCanBeRemoved(t *testing.T) {
+	x := swept()
+	x.cut, x.tidyErr = true, errors.New("the daemon refuses to delete")
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "a"))
+		after(time.Hour)
+		if got := x.look(); len(got.settled) != 1 || len(got.settled[0]) != 1 || got.settled[0][0].Path != "a" {
 			t.Errorf("settled %v, want a's directory once", got.settled)
 		}
 	})

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,18 +98,24 @@ func (l *loop) settleTimes(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// settleNow returns what is to be tried again.
-func (l *loop) settleNow(ctx context.Context, touched, cut []fastsync.Change) settling {
+// settleNow returns what is to be tried again. That parts of files cannot be removed,
+// as from a daemon that refuses to delete, keeps no directory from its time.
+func (l *loop) settleNow(ctx context.Context, touched, cut []fastsync.Change) (rest settling) {
 	if len(cut) > 0 {
 		if err := l.cfg.Syncer.Tidy(ctx, cut); err != nil {
-			return settling{touched, cut, fmt.Errorf("could not remove parts of files: %w", err)}
+			rest.cut, rest.err = cut, fmt.Errorf("could not remove parts of files: %w", err)
+		} else {
+			touched = append(touched, cut...) // what goes from a directory changes its time
 		}
-		touched = append(touched, cut...) // what goes from a directory changes its time
+	}
+	if len(touched) == 0 {
+		return rest
 	}
 	if err := l.cfg.Syncer.Settle(ctx, touched); err != nil {
-		return settling{touched, nil, fmt.Errorf("could not set the times of directories: %w", err)}
+		rest.touched = touched
+		rest.err = errors.Join(rest.err, fmt.Errorf("could not set the times of directories: %w", err))
 	}
-	return settling{}
+	return rest
 }
 
 // settledTimes takes back what an attempt could not settle.

@@ -29,10 +29,10 @@ import (
 type script struct {
 	*rig
 	held map[string]*os.File
-	// written are the files that settle waits for: a probe that met their
-	// writer comes back later than the events around it.
-	written []string
-	since   time.Time
+	// made are what settle waits for: a walk of a new directory ends later than the
+	// events around it.
+	made  []string
+	since time.Time
 }
 
 func TestScripts(t *testing.T) {
@@ -75,9 +75,10 @@ func (s *script) do(command string, args []string) error {
 	at := func(i int) string { return s.path(args[i]) }
 	switch command {
 	case "mkdir":
+		s.makes(args[0])
 		return os.MkdirAll(at(0), 0o700)
 	case "write":
-		s.wrote(args[0])
+		s.makes(args[0])
 		return os.WriteFile(at(0), []byte("x"), 0o600)
 	case "append", "hold-open":
 		f, err := os.OpenFile(at(0), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
@@ -85,7 +86,7 @@ func (s *script) do(command string, args []string) error {
 			return err
 		}
 		if _, err = f.WriteString("more"); err != nil || command == "append" {
-			s.wrote(args[0])
+			s.makes(args[0])
 			return errorsFirst(err, f.Close())
 		}
 		s.held[args[0]] = f
@@ -105,9 +106,9 @@ func (s *script) do(command string, args []string) error {
 		mode, err := strconv.ParseUint(args[0], 8, 32)
 		return errorsFirst(err, os.Chmod(at(1), os.FileMode(mode)))
 	case "settle":
-		s.settleWritten()
+		s.settleAll()
 	case "forget":
-		s.settleWritten()
+		s.settleAll()
 		s.forget()
 	case "since":
 		return s.mark()
@@ -119,19 +120,23 @@ func (s *script) do(command string, args []string) error {
 	return nil
 }
 
-func (s *script) wrote(path string) {
+func (s *script) makes(path string) {
 	if !strings.HasPrefix(path, "../") {
-		s.written = append(s.written, path)
+		s.made = append(s.made, path)
 	}
 }
 
-func (s *script) settleWritten() {
+// settleAll is settle, also for what comes later than the events around it: a walk,
+// and a probe that met a writer.
+func (s *script) settleAll() {
 	s.t.Helper()
 	s.settle()
-	for _, p := range s.written {
+	for _, p := range s.made {
 		s.wait(s.t, p, func(events []fastsync.Event) bool { return covered(events, p) })
 	}
-	s.written = nil
+	s.made = nil
+	eventually(s.t, "only files that are held open wait", func() bool { return s.Status().Pending <= len(s.held) })
+	s.settle()
 }
 
 // mark notes a time that everything before is older than: it makes files
@@ -183,7 +188,7 @@ func (s *script) check(want []string) {
 		scope, path, _ := strings.Cut(line, " ")
 		s.waitFor(s.t, path, fastsync.Scope(scope))
 	}
-	s.settle()
+	s.settleAll()
 	s.fake.mu.Lock()
 	defer s.fake.mu.Unlock()
 	var got []string
