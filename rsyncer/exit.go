@@ -187,11 +187,17 @@ func verdictOn(path string, notes []string) verdict {
 	return verdict{reason: cause(notes)}
 }
 
-// belowNoDirectory tells whether the other side says that what a path should be in
+// vanished tells whether rsync found a path, or a directory that it is in, and then did
+// not any more.
+func vanished(note string) bool {
+	return strings.HasPrefix(note, "file has vanished: ") || strings.HasPrefix(note, "directory has vanished: ")
+}
+
+// belowNoDirectory tells whether the sender says that what a path should be in
 // is no directory any more: then what that is now has to ship. A daemon that follows
 // no links says it in its own way.
 func belowNoDirectory(note string) bool {
-	return strings.HasPrefix(note, "rsync: [sender] link_stat ") &&
+	return strings.HasPrefix(note, "rsync: [sender] ") &&
 		(strings.HasSuffix(note, "Not a directory (20)") || strings.HasSuffix(note, "Too many levels of symbolic links (40)"))
 }
 

@@ -203,7 +203,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 	}
 	// What rsync cannot make way for or cannot read is only in its messages.
 	for _, note := range res.notes {
-		if summary(note) || strings.Contains(note, "has vanished") {
+		if summary(note) || vanished(note) {
 			continue
 		}
 		for _, j := range jobs {
@@ -212,7 +212,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			}
 		}
 	}
-	if why := cause(first.notes); len(open) == 0 && first.code == exitPartial && !belowNoDirectory(why) && !strings.Contains(why, "has vanished") {
+	if why := cause(first.notes); len(open) == 0 && first.code == exitPartial && !belowNoDirectory(why) && !vanished(why) {
 		r.cfg.Log.Warn().Str("err", why).Msg("rsync complained but all paths are in sync")
 	}
 	return open, nil

@@ -55,10 +55,13 @@ func (r *Rsyncer) changed(j job) bool {
 // none on a path that only changed.
 func (r *Rsyncer) overtaken(k kind, p string, v verdict, begun time.Time) bool {
 	if r.pull {
-		return !v.own || belowNoDirectory(v.reason)
+		return !v.own || belowNoDirectory(v.reason) || vanished(v.reason)
 	}
 	_, err := os.Lstat(r.source + p)
-	return k != deletes && missing(err) || belowNoDirectory(v.reason) || (!v.own || landsNowhere(v.reason)) && r.moved(p, begun)
+	if k != deletes && missing(err) || belowNoDirectory(v.reason) {
+		return true
+	}
+	return (!v.own || landsNowhere(v.reason) || vanished(v.reason)) && r.moved(p, begun)
 }
 
 // moved tells whether something came to, or went from, a directory on the way to a

@@ -95,12 +95,27 @@ func TestWhatMovedMeanwhileHasNotFailed(t *testing.T) {
 		{"d/e/f", `rsync: [receiver] mkstemp "/t/d/e/.f.x" failed: Permission denied (13)`, earlier, false},
 		{"d/e/f", `rsync: [sender] send_files failed to open "/s/d/e/f": Permission denied (13)`, earlier, false},
 		{"d/e/f", `rsync: [sender] link_stat "/s/d/e/f" failed: Not a directory (20)`, later, true},
+		{"d/e/f", `rsync: [sender] send_files failed to open "/s/d/e/f": Not a directory (20)`, later, true},
+		{"d/e/f", `file has vanished: "/s/d"`, earlier, true}, // and is back
+		{"d/e/f", `directory has vanished: "/s/d"`, earlier, true},
+		{"d/e/f", `file has vanished: "/s/d"`, later, false},
 		{"d/gone", `rsync: [sender] link_stat "/s/d/gone" failed: No such file or directory (2)`, later, true},
 		{"d/e/f", "", earlier, true}, // rsync said nothing of it
 		{"d/e/f", "", later, false},
 	} {
 		if got := r.overtaken(entries, c.path, verdict{reason: c.reason, own: c.reason != ""}, c.begun); got != c.want {
 			t.Errorf("%s, %s: %v", c.path, c.reason, got)
+		}
+	}
+	r.pull = true // where only messages tell
+	for reason, want := range map[string]bool{
+		`file has vanished: "/s/d"`: true,
+		`rsync: [sender] send_files failed to open "/s/d/e/f": Not a directory (20)`:    true,
+		`rsync: [sender] send_files failed to open "/s/d/e/f": Permission denied (13)`:  false,
+		`rsync: [receiver] mkstemp "/t/d/e/.f.x" failed: No such file or directory (2)`: false,
+	} {
+		if got := r.overtaken(entries, "d/e/f", verdict{reason: reason, own: true}, later); got != want {
+			t.Errorf("in a pull, %s: %v", reason, got)
 		}
 	}
 }
