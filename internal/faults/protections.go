@@ -54,7 +54,7 @@ var (
 	// locked: rsync is refused what is open for writing.
 	locked = patch{"rsyncer/locked.go", "func (r *Rsyncer) lockable() error {\n", "func (r *Rsyncer) lockable() error {\n\tif !r.pull {\n\t\treturn errors.New(\"taken out\")\n\t}\n"}
 	// looked: what could not be shipped is looked at once more before it counts as failed.
-	looked = patch{"rsyncer/whole.go", "return k != deletes && missing(err) || belowNoDirectory(v.reason)", "return false && k != deletes && missing(err)"}
+	looked = patch{"rsyncer/whole.go", "if k != deletes && missing(err) || belowNoDirectory(v.reason) {", "if false && missing(err) {"}
 	// same: a file that changed while it shipped goes round again.
 	same = patch{"rsyncer/whole.go", "return err != nil || now.Mode", "return false && err != nil || false && now.Mode"}
 	// confined: the kernel holds rsync to the root and the target.
