@@ -201,9 +201,9 @@ func belowNoDirectory(note string) bool {
 		(strings.HasSuffix(note, "Not a directory (20)") || strings.HasSuffix(note, "Too many levels of symbolic links (40)"))
 }
 
-// landsNowhere tells whether the target has no directory where a path should go:
-// the source had something else in that place when rsync came by.
-func landsNowhere(note string) bool {
-	return (strings.HasPrefix(note, "rsync: [generator] ") || strings.HasPrefix(note, "rsync: [receiver] ")) &&
+// nowhere tells whether a path, or a directory that it is in, was not where rsync came
+// by: the source had something else in that place, or nothing.
+func nowhere(note string) bool {
+	return vanished(note) || strings.HasPrefix(note, "rsync: [") &&
 		(strings.HasSuffix(note, "Not a directory (20)") || strings.HasSuffix(note, "No such file or directory (2)"))
 }

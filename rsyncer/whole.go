@@ -61,7 +61,7 @@ func (r *Rsyncer) overtaken(k kind, p string, v verdict, begun time.Time) bool {
 	if k != deletes && missing(err) || belowNoDirectory(v.reason) {
 		return true
 	}
-	return (!v.own || landsNowhere(v.reason) || vanished(v.reason)) && r.moved(p, begun)
+	return (!v.own || nowhere(v.reason)) && r.moved(p, begun)
 }
 
 // moved tells whether something came to, or went from, a directory on the way to a

@@ -97,6 +97,9 @@ func TestWhatMovedMeanwhileHasNotFailed(t *testing.T) {
 		{"d/e/f", `rsync: [sender] link_stat "/s/d/e/f" failed: Not a directory (20)`, later, true},
 		{"d/e/f", `rsync: [sender] send_files failed to open "/s/d/e/f": Not a directory (20)`, later, true},
 		{"d/e/f", `file has vanished: "/s/d"`, earlier, true}, // and is back
+		{"d/e/f", `rsync: [sender] change_dir "/s/d/e" failed: No such file or directory (2)`, earlier, true},
+		{"d/e/f", `rsync: [sender] link_stat "/s/d/e/f" failed: No such file or directory (2)`, earlier, true},
+		{"d/e/f", `rsync: [sender] link_stat "/s/d/e/f" failed: No such file or directory (2)`, later, false},
 		{"d/e/f", `directory has vanished: "/s/d"`, earlier, true},
 		{"d/e/f", `file has vanished: "/s/d"`, later, false},
 		{"d/gone", `rsync: [sender] link_stat "/s/d/gone" failed: No such file or directory (2)`, later, true},

@@ -54,7 +54,10 @@ var (
 	// locked: rsync is refused what is open for writing.
 	locked = patch{"rsyncer/locked.go", "func (r *Rsyncer) lockable() error {\n", "func (r *Rsyncer) lockable() error {\n\tif !r.pull {\n\t\treturn errors.New(\"taken out\")\n\t}\n"}
 	// looked: what could not be shipped is looked at once more before it counts as failed.
-	looked = patch{"rsyncer/whole.go", "if k != deletes && missing(err) || belowNoDirectory(v.reason) {", "if false && missing(err) {"}
+	looked = []patch{
+		{"rsyncer/whole.go", "if k != deletes && missing(err) || belowNoDirectory(v.reason) {", "if false && missing(err) {"},
+		{"rsyncer/whole.go", "return (!v.own || nowhere(v.reason)) &&", "return false &&"},
+	}
 	// same: a file that changed while it shipped goes round again.
 	same = patch{"rsyncer/whole.go", "return err != nil || now.Mode", "return false && err != nil || false && now.Mode"}
 	// confined: the kernel holds rsync to the root and the target.
@@ -127,11 +130,8 @@ var protections = map[string][]patch{
 		{"watcher/loop.go", "\t\tl.put(k.dir, fastsync.Tree)", "\t\tl.put(k.dir, fastsync.Entry)"},
 	},
 	"a parent becomes a file, and back": {force},
-	"files vanish": {
-		{"rsyncer/args.go", "args = append(args, missing)\n", "if k == deletes {\n\t\targs = append(args, missing)\n\t}\n"},
-		looked,
-		same,
-	},
+	"files vanish": append(slices.Clone(looked), same,
+		patch{"rsyncer/args.go", "args = append(args, missing)\n", "if k == deletes {\n\t\targs = append(args, missing)\n\t}\n"}),
 	"a file grows and shrinks while it ships": {locked, same},
 	"rewritten with equal size in one second": {
 		{"rsyncer/args.go", `"--modify-window=-1",`, `"--modify-window=0",`},
