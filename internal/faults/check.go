@@ -203,22 +203,31 @@ func (c canary) sings(targets ...string) error {
 	return nil
 }
 
-// filesPerChild is what fastsync has open for a process of its own: pipes, its pidfd,
+// filesPerChild is what fastsync has open for a child: pipes, its pidfd,
 // the reading lock and sockets of its remote shell.
 const filesPerChild = 6
 
 // bounds is what must not grow.
 type bounds struct {
 	fastsyncs, others int // processes
+	children          int // of the others, those that fastsync itself started
 	files             int // open, of fastsync's own processes
 	rss               int64
 }
 
 func (r *rig) bounds() bounds {
 	var b bounds
-	for _, p := range r.processes() {
-		if p.Kind != filepath.Base(r.binary) {
+	own := map[int]bool{}
+	all := r.processes()
+	for _, p := range all {
+		own[p.PID] = p.Kind == filepath.Base(r.binary)
+	}
+	for _, p := range all {
+		if !own[p.PID] {
 			b.others++
+			if own[p.Parent] {
+				b.children++
+			}
 			continue
 		}
 		b.fastsyncs++
@@ -235,8 +244,9 @@ func (r *rig) bounded(ctx context.Context) error {
 	var now bounds
 	err := lab.Until(ctx, 20*time.Second, 200*time.Millisecond, func() bool {
 		now = r.bounds()
-		more := max(0, now.others-r.base.others) // rsyncs are kept ready by need
-		return now.fastsyncs <= r.base.fastsyncs && more <= 6 && now.files <= r.base.files+16+filesPerChild*more && now.rss <= 2*r.base.rss+(32<<20)
+		more := now.others - r.base.others // rsyncs are kept ready by need
+		files := r.base.files + 16 + filesPerChild*max(0, now.children-r.base.children)
+		return now.fastsyncs <= r.base.fastsyncs && more <= 6 && now.files <= files && now.rss <= 2*r.base.rss+(32<<20)
 	})
 	if err != nil {
 		return fmt.Errorf("C6: %w: processes, files and memory were %+v and are %+v", err, r.base, now)
