@@ -43,7 +43,7 @@ func (s *sorter) gather(g *group) {
 		for _, i := range jobs {
 			names += time.Duration(len(g.jobs[i].path)+2) * perByte
 		}
-		if s.listable(g, dir, int(names/perListed)) {
+		if s.listable(g, dir, int(names/perListed)) && s.near.list(dir) {
 			listed[dir] = true
 		}
 	}

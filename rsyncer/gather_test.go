@@ -1,11 +1,13 @@
 package rsyncer
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,6 +96,54 @@ func TestNothingThatHasToWaitComesWithAListing(t *testing.T) {
 			clean(t, ship(t, r, changes))
 			if len(lists()) != 60 || read(cfg.Target, "d/beside") != "missing" {
 				t.Errorf("%d entries, and beside them %.20q", len(lists()), read(cfg.Target, "d/beside"))
+			}
+		})
+	}
+}
+
+// Of two runs that have one file at a time, the older version may be the last.
+func TestWhatIsInAListingIsNobodyElses(t *testing.T) {
+	for name, beside := range map[string]func(t *testing.T, cfg Config){
+		"shipped": func(t *testing.T, cfg Config) { write(t, cfg.Source, "d/beside", "x") },
+		"deleted": func(t *testing.T, cfg Config) { write(t, cfg.Target, "d/beside", "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := setup(t)
+			cfg.Delete = true
+			dir := t.TempDir()
+			cfg.RsyncPath = script(t, `tee -a `+dir+`/list | { echo >>`+dir+`/began; until [ -e `+dir+`/go ]; do sleep 0.01; done; exec `+need(t, "rsync")+` "$@"; }`)
+			r := open(t, cfg)
+			beside(t, cfg)
+			all, one := many(t, cfg, "d", 60, 60), entry("d/beside")
+			var shipping sync.WaitGroup
+			begin := func(changes []fastsync.Change, runs int) {
+				shipping.Go(func() { clean(t, ship(t, r, changes)) })
+				eventually(t, "it runs", func() bool { return len(read(dir, "began")) == runs })
+			}
+
+			write(t, dir, "go", "")
+			_ = r.Unlocked() // which runs rsync
+			must(t, os.Remove(filepath.Join(dir, "go")))
+			must(t, errors.Join(os.WriteFile(filepath.Join(dir, "began"), nil, 0o600), os.WriteFile(filepath.Join(dir, "list"), nil, 0o600)))
+			begin(all, 1)
+			if out := ship(t, r, one); len(out.Again) != 1 || out.Again[0] != one[0] {
+				t.Errorf("beside the listing: %+v", out)
+			}
+			write(t, dir, "go", "")
+			shipping.Wait()
+			same(t, strings.Split(read(dir, "list"), "\x00"), "/d/", "")
+
+			must(t, os.Remove(filepath.Join(dir, "go")))
+			rests(t, cfg, "d")
+			begin(one, 2)
+			begin(all, 3)
+			write(t, dir, "go", "")
+			shipping.Wait()
+			if n := strings.Count(read(dir, "list"), "\x00"); n != 1+1+60 {
+				t.Errorf("%d entries: a directory was listed in which another run is at work", n)
+			}
+			if got, want := read(cfg.Target, "d/beside"), read(cfg.Source, "d/beside"); got != want {
+				t.Errorf("it is %q, want %q", got, want)
 			}
 		})
 	}

@@ -72,6 +72,8 @@ type Rsyncer struct {
 	shares map[fastsync.Lane]*share // empty where there is no ssh to share
 	limits limits                   // usual, but in tests
 
+	neighbours neighbours
+
 	channels    *channels
 	confinement confinement
 }
@@ -79,7 +81,8 @@ type Rsyncer struct {
 // New checks the configuration and returns all faults joined. It starts
 // nothing, but remembers which directory the root is.
 func New(cfg Config) (*Rsyncer, error) {
-	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source), limits: usual}
+	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source), limits: usual,
+		neighbours: neighbours{listed: map[string]*neighbour{}, named: map[string]int{}}}
 	r.setDefaults()
 	var faults []error
 	var err error

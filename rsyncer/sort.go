@@ -16,7 +16,8 @@ type sorter struct {
 	lane   fastsync.Lane
 	remove bool // what is gone goes at the target too
 	whole  bool // directories as they are: nothing ships
-	most   int  // about how many jobs are enough at a time; 0 for any number
+	near   *neighbour
+	most   int // about how many jobs are enough at a time; 0 for any number
 	begun  time.Time
 	to     groups
 	out    *fastsync.Outcome
@@ -59,6 +60,15 @@ func (s *sorter) fail(c fastsync.Change, reason string) {
 	s.out.Failed = append(s.out.Failed, fastsync.Failure{Change: c, Reason: reason})
 }
 
+// put places a change, unless another run lists the directory that the path is in.
+func (s *sorter) put(k kind, p string, c fastsync.Change, info fs.FileInfo) {
+	if !s.near.name(path.Dir(p)) {
+		s.out.Again = append(s.out.Again, c)
+		return
+	}
+	s.to.add(k, p, c, info)
+}
+
 // gone places a change of which nothing is left from path at on.
 func (s *sorter) gone(at string, c fastsync.Change) {
 	switch f := s.r.cfg.Filter; {
@@ -66,7 +76,7 @@ func (s *sorter) gone(at string, c fastsync.Change) {
 	case !s.remove:
 		s.out.Kept++
 	default:
-		s.to.add(deletes, at, c, nil)
+		s.put(deletes, at, c, nil)
 	}
 }
 
@@ -82,7 +92,7 @@ func (s *sorter) place(c fastsync.Change) string {
 	case p.stop != "":
 		// What is below it at the target goes when the file or link takes the directory's place.
 		if (p.mode.IsRegular() || p.mode&fs.ModeSymlink != 0) && !f.Excluded(p.stop, false) {
-			s.to.add(entries, p.stop, c, nil)
+			s.put(entries, p.stop, c, nil)
 		}
 		return ""
 	}
@@ -98,7 +108,7 @@ func (s *sorter) place(c fastsync.Change) string {
 	case info.Mode().IsRegular():
 		s.placeFile(c, info)
 	case info.Mode()&fs.ModeSymlink != 0:
-		s.to.add(entries, c.Path, c, info)
+		s.put(entries, c.Path, c, info)
 	}
 	return ""
 }
@@ -110,7 +120,7 @@ func (s *sorter) placeFile(c fastsync.Change, info fs.FileInfo) {
 	case s.lane == fastsync.Live && info.Size() > maxLiveSize:
 		s.out.Bulk = append(s.out.Bulk, c)
 	default:
-		s.to.add(entries, c.Path, c, info)
+		s.put(entries, c.Path, c, info)
 	}
 }
 

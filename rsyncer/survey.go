@@ -98,7 +98,7 @@ func passing(err error) error {
 func (s *sorter) placeDir(c fastsync.Change, info fs.FileInfo) {
 	switch k := scopeKind(c); {
 	case k == entries || s.whole:
-		s.to.add(k, c.Path, c, info)
+		s.put(k, c.Path, c, info)
 	case s.lane == fastsync.Live:
 		s.placeSmall(c, info, k == trees)
 	default:

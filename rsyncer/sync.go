@@ -16,9 +16,14 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 		return s.outcome, nil
 	}
 	defer r.use(ctx, lane)()
+	var near *neighbour
+	if lane == fastsync.Live && !r.pull { // bulk takes its time, and nobody waits for it
+		near = r.neighbours.join()
+		defer near.leave()
+	}
 	var seen fastsync.Outcome
 	err := r.shipInTurn(ctx, &s, &sorter{
-		r: r, lane: lane, remove: r.cfg.Delete, out: &seen, begun: s.begun, most: maxJobs,
+		r: r, lane: lane, remove: r.cfg.Delete, near: near, out: &seen, begun: s.begun, most: maxJobs,
 	}, changes)
 	s.outcome.Failed = append(s.outcome.Failed, seen.Failed...)
 	s.outcome.Again = append(s.outcome.Again, seen.Again...)
