@@ -73,10 +73,11 @@ func inTheWay(make func(r *rig, at string) error) func(ctx context.Context, r *r
 				return err
 			}
 			at := filepath.Join(r.target, p+kind)
-			if err := os.RemoveAll(at); err != nil {
-				return err
+			err := errors.Join(os.RemoveAll(at), make(r, at))
+			for try := 0; err != nil && try < 10; try++ { // a sweep may have shipped it again in between
+				err = errors.Join(os.RemoveAll(at), make(r, at))
 			}
-			if err := make(r, at); err != nil {
+			if err != nil {
 				return err
 			}
 			if err := os.WriteFile(in, record(r.rng, 200), 0o644); err != nil {
