@@ -43,6 +43,9 @@ const (
 	Watch Origin = "watch"
 	// CatchUp events came from the agent's walk of the root.
 	CatchUp Origin = "catchup"
+	// Handover events came from a subscriber that another one has replaced: what it
+	// had in hand.
+	Handover Origin = "handover"
 )
 
 // Change is a place to look at: what a syncer gets.

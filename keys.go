@@ -24,13 +24,17 @@ func (k Keys) Targets() string { return k.prefix + "targets" }
 // Failed is the hash path → why, since and tries as JSON, of one target.
 func (k Keys) Failed(target string) string { return k.prefix + "failed:" + target }
 
-// Claim is the key that holds which root and destination a target's name stands
-// for while it is served; another process with another destination waits.
+// Claim is the key that holds which process serves a target, and which root and
+// destination its name stands for meanwhile; any other process waits.
 func (k Keys) Claim(target string) string { return k.prefix + "claim:" + target }
 
 // Control is the Pub/Sub channel by which an operator's commands reach one
 // target's subscriber.
 func (k Keys) Control(target string) string { return k.prefix + "control:" + target }
+
+// Alive is the Pub/Sub channel that the process holder listens on for as long as
+// it serves a target, or begins to; nothing is sent there.
+func (k Keys) Alive(target, holder string) string { return k.Control(target) + ":" + holder }
 
 // Doctor is the key of one look at what a Redis lets fastsync do.
 func (k Keys) Doctor(id string) string { return k.prefix + "doctor:" + id }

@@ -1,32 +1,59 @@
 package subscriber
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+
+	"github.com/fastsync/fastsync"
 )
 
-// Two processes that gave one name to two folders would each get a part of the
-// events, and both would look well.
-func TestANameStandsForOnePair(t *testing.T) {
-	client := startRedis(t)()
-	named := func(pair string) *queue {
-		return New(Config{Redis: client, Keys: keys, Target: "web1", Pair: pair, Log: zerolog.Nop()}).queue
+// named is the queue of a process that gives a target's name to a pair.
+func named(client *redis.Client, pair string) *queue {
+	return New(Config{Redis: client, Keys: keys, Target: "web1", Pair: pair, Log: zerolog.Nop()}).queue
+}
+
+// served makes the target this process's, with what shows that it lives.
+func served(t *testing.T, q *queue) *redis.PubSub {
+	t.Helper()
+	claim, err := q.vacant(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	one, twin, other := named("/www → /one"), named("/www → /one"), named("/www → /two")
-	ctx := t.Context()
-	if err := errors.Join(one.claim(ctx), one.claim(ctx), twin.claim(ctx)); err != nil {
-		t.Fatal("the same pair:", err)
+	alive, err := q.announce(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := other.claim(ctx); !errors.Is(err, errTaken) || !strings.Contains(err.Error(), "/one") {
+	t.Cleanup(func() { _ = alive.Close() })
+	if err := q.seize(t.Context(), claim); err != nil {
+		t.Fatal(err)
+	}
+	return alive
+}
+
+// Of two processes with one pair, both would ship a file, and the older version
+// might come last; with two pairs, each would get a part of the events and both
+// would look well.
+func TestOneProcessServesATarget(t *testing.T) {
+	client, ctx := startRedis(t)(), t.Context()
+	one, twin, other := named(client, "/www → /one"), named(client, "/www → /one"), named(client, "/www → /two")
+	served(t, one)
+	if _, err := twin.vacant(ctx); !errors.Is(err, ErrServed) || errors.Is(err, errTaken) || !strings.Contains(err.Error(), one.holder) {
+		t.Errorf("the same pair: %v", err)
+	}
+	if _, err := other.vacant(ctx); !errors.Is(err, errTaken) || !strings.Contains(err.Error(), "/one") {
 		t.Errorf("another pair: %v", err)
 	}
-	other.release(ctx) // is not its own
-	if err := other.claim(ctx); !errors.Is(err, errTaken) {
+	twin.release(ctx) // is not its own
+	if _, err := other.vacant(ctx); !errors.Is(err, errTaken) {
 		t.Errorf("after a release by somebody else: %v", err)
 	}
 	if left := client.TTL(ctx, keys.Claim("web1")).Val(); left <= 0 || left > claimed {
@@ -38,16 +65,152 @@ func TestANameStandsForOnePair(t *testing.T) {
 		t.Errorf("not renewed: %v", err)
 	}
 	client.Del(ctx, keys.Claim("web1"))
-	if err := one.save(ctx, State{}); err != nil || other.claim(ctx) == nil {
+	if err := one.save(ctx, State{Gap: "one's"}); err != nil || twin.seize(ctx, "") == nil {
 		t.Errorf("not claimed again: %v", err)
 	}
 	one.release(ctx)
-	if err := other.claim(ctx); err != nil {
-		t.Errorf("after its release: %v", err)
+	served(t, twin)
+	if err := twin.save(ctx, State{Gap: "twin's"}); err != nil {
+		t.Error(err)
 	}
-	if err := one.save(ctx, State{}); !errors.Is(err, errTaken) {
+	// Who was away for long learns it before it writes.
+	one.renewed = time.Now().Add(-claimed - time.Second)
+	if err := one.save(ctx, State{Gap: "one's"}); !errors.Is(err, ErrServed) {
 		t.Errorf("a heartbeat of who has lost it: %v", err)
 	}
+	if text := client.HGet(ctx, keys.Targets(), "web1").Val(); !strings.Contains(text, "twin's") {
+		t.Errorf("the state is %s", text)
+	}
+}
+
+// Nobody waits for the end of a dead process's claim, and nobody takes it from one
+// that lives.
+func TestTheClaimOfADeadProcessIsTakenOver(t *testing.T) {
+	connect, ctx := startRedis(t), t.Context()
+	client := connect()
+	one, twin, third := named(connect(), "/www → /one"), named(client, "/www → /one"), named(client, "/www → /one")
+	alive := served(t, one)
+	if _, err := twin.vacant(ctx); !errors.Is(err, ErrServed) {
+		t.Fatal("while it lives:", err)
+	}
+
+	// A connection that is cut is soon back.
+	cut := make(chan struct{})
+	go func() {
+		defer close(cut)
+		for client.PubSubNumSub(ctx, keys.Alive("web1", one.holder)).Val()[keys.Alive("web1", one.holder)] > 0 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(twice / 4)
+		alive = one.redis.Subscribe(ctx, keys.Alive("web1", one.holder))
+		_, _ = alive.Receive(ctx)
+	}()
+	_ = alive.Close()
+	if _, err := twin.vacant(ctx); !errors.Is(err, ErrServed) {
+		t.Error("after a cut:", err)
+	}
+	<-cut
+
+	_ = alive.Close()
+	eventually(t, "redis knows that it is gone", func() bool { return twin.gone(ctx, one.mine()) })
+	a, errA := twin.vacant(ctx)
+	b, errB := third.vacant(ctx)
+	if errA != nil || errB != nil || a != one.mine() || b != a {
+		t.Fatalf("once it is gone: %q %v, %q %v", a, errA, b, errB)
+	}
+	if err := twin.seize(ctx, a); err != nil {
+		t.Error("the first to take it:", err)
+	}
+	if err := third.seize(ctx, b); !errors.Is(err, ErrServed) {
+		t.Error("the second:", err)
+	}
+	if err := one.save(ctx, State{}); !errors.Is(err, ErrServed) {
+		t.Error("the one from which it was taken:", err)
+	}
+}
+
+// A process that may not subscribe serves its target all the same; that nobody can
+// see it is no sign that it is dead.
+func TestWhoCannotBeSeenIsNotTakenForDead(t *testing.T) {
+	connect, ctx := startRedis(t), t.Context()
+	client := connect()
+	one, twin := named(connect(), "/www → /one"), named(client, "/www → /one")
+	must(t, client, "ACL", "SETUSER", "default", "-subscribe")
+	alive := served(t, one)
+	_ = alive.Close()
+	if _, err := twin.vacant(ctx); !errors.Is(err, ErrServed) {
+		t.Error("it is taken over:", err)
+	}
+	if err := one.save(ctx, State{}); err != nil {
+		t.Error("it does not know its claim:", err)
+	}
+}
+
+// shipping is a Syncer whose runs last until they are let go.
+type shipping struct {
+	target
+	began, end chan struct{}
+}
+
+func (x *shipping) Sync(context.Context, fastsync.Lane, []fastsync.Change) (fastsync.Outcome, error) {
+	x.began <- struct{}{}
+	<-x.end
+	return fastsync.Outcome{}, nil
+}
+
+// Who ends has the target until its last batch is done: another one may not begin
+// beside it.
+func TestNobodyTakesOverBesideTheLastBatch(t *testing.T) {
+	connect := startRedis(t)
+	client := connect()
+	x := &shipping{began: make(chan struct{}), end: make(chan struct{})}
+	one := New(Config{Redis: connect(), Keys: keys, Target: "web1", Pair: "/www → /one", SweepEvery: -1, Syncer: x, Log: zerolog.Nop()})
+	write(t, client, "a", 1)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- one.Run(ctx) }()
+	<-x.began
+	stop()
+	time.Sleep(100 * time.Millisecond) // for what would end too early
+	twin := named(client, "/www → /one")
+	if _, err := twin.vacant(t.Context()); !errors.Is(err, ErrServed) {
+		t.Error("while the last batch runs:", err)
+	}
+	close(x.end)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if claim, err := twin.vacant(t.Context()); claim != "" || err != nil {
+		t.Errorf("after it: %q, %v", claim, err)
+	}
+}
+
+// What a process has in hand when another one has its target is that one's to ship
+// again: only so is the newest the last. None of it is recorded as done.
+func TestWhatIsInHandIsHandedOver(t *testing.T) {
+	x := swept()
+	x.took, x.tooLarge = 20*time.Second, "film"
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "a"), event("2-0", "film"))
+		after(time.Second)
+		give(l, event("3-0", "a"), event("4-0", "b"), event("5-0", "c"), event("6-0", "d"))
+		x.order(func() { x.saveErr = fmt.Errorf("target web1 %w: twin", ErrServed) })
+		after(time.Minute)
+		got := x.look()
+		handed := map[string]bool{}
+		for _, change := range got.handed {
+			handed[change.Path] = true
+		}
+		if want := map[string]bool{"a": true, "b": true, "c": true, "d": true, "film": true}; !maps.Equal(handed, want) {
+			t.Errorf("handed over %v", got.handed)
+		}
+		if len(got.acked) > 0 || got.state.LastDelivery != (time.Time{}) {
+			t.Errorf("recorded %v, %+v", got.acked, got.state)
+		}
+		if n := len(got.runs); n == 0 || got.runs[n-1].at > 15*time.Second {
+			t.Errorf("it went on to ship: %+v", got.runs)
+		}
+	})
 }
 
 // Another root or destination than before is a gap, the same is none, nor is a

@@ -2,7 +2,6 @@ package subscriber
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +21,7 @@ type ledger interface {
 	healed(ctx context.Context, paths []string) error
 	ack(ctx context.Context, ids []string, deliveries []delivery) error
 	save(ctx context.Context, s State) error
+	republish(ctx context.Context, changes []fastsync.Change) error
 }
 
 // loop owns all that a subscriber knows. Only its run method touches the
@@ -55,6 +55,8 @@ type loop struct {
 	dirty    bool // state has changed since it was saved
 	ending   bool
 	beat     time.Time
+
+	stopServing func() // ends what reads and listens beside the loop
 }
 
 // result is how one batch ended.
@@ -73,8 +75,8 @@ func newLoop(cfg Config, q ledger) *loop {
 		live: live, bulk: bulk, crossed: map[fastsync.Change]bool{},
 		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
 		entries: make(chan []redis.XMessage), gaps: make(chan string), runs: make(chan string), orders: make(chan string),
-		results: make(chan result),
-		retry:   map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
+		results: make(chan result), stopServing: func() {},
+		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
 		sweep: newSweeper(), times: newTimes(), dirty: true,
 	}
 }
@@ -92,10 +94,12 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		next := earlier(l.start(work, time.Now()), l.settleTimes(work, time.Now()))
-		if err := l.tell(ctx, time.Now()); err != nil {
-			return errors.Join(err, l.finish(work, stop))
+		if err := l.tell(ctx, time.Now()); err != nil { // before anything starts: this process may have been stopped for long
+			l.log.Warn().Err(err).Msg("another process has taken the target over; this one ends what runs and then stands by")
+			l.handOver(ctx, stop)
+			return err
 		}
+		next := earlier(l.start(work, time.Now()), l.settleTimes(work, time.Now()))
 		timer.Reset(time.Until(earlier(next, l.nextBeat())))
 		var entries chan []redis.XMessage
 		if l.taken < enough {

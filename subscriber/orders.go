@@ -52,10 +52,11 @@ func (l *loop) obey(said string, now time.Time) {
 	}
 }
 
-// listen takes an operator's orders: "sweep ID", "dry-run ID", "release".
-func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
-	for ctx.Err() == nil {
-		ps := s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))
+// listen takes an operator's orders: "sweep ID", "dry-run ID", "release". It goes on
+// with the subscription that shows that this process lives.
+func (s *Subscriber) listen(ctx context.Context, ps *redis.PubSub, orders chan<- string) error {
+	for {
+		_ = ps.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))     // what fails shows below
 		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
 		for silent := 0; silent < 2; {
 			m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
@@ -70,7 +71,9 @@ func (s *Subscriber) listen(ctx context.Context, orders chan<- string) error {
 		}
 		closed()
 		_ = ps.Close()
-		pause(ctx, 200*time.Millisecond)
+		if !pause(ctx, 200*time.Millisecond) {
+			return nil
+		}
+		ps = s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Alive(s.cfg.Target, s.queue.holder))
 	}
-	return nil
 }

@@ -229,10 +229,10 @@ func TestEventsWhoseReplyWasLostAreReadAgain(t *testing.T) {
 	r.want("newer0")
 }
 
-// Two processes serve one target, and both wait in Redis: each gets some of the
-// events. What one of them has read and not delivered when it dies, is the
-// other's, also where that has read later events since.
-func TestWhatADeadTwinHasReadIsTakenOver(t *testing.T) {
+// The process that served the target before was stopped, and its read still waits in
+// Redis: that gets some of the events. They are this one's, also where it has read
+// later ones since.
+func TestWhatTheLastProcessHasReadLateIsTakenOver(t *testing.T) {
 	clients := startRedis(t)
 	client := clients()
 	opened(t, client, "web1")

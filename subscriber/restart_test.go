@@ -45,10 +45,11 @@ func TestARedisThatForgetsIsAGap(t *testing.T) {
 		dir := t.TempDir()
 		serve := func(client *redis.Client) (*Subscriber, State) {
 			s := New(Config{Redis: client, Keys: keys, Target: "web1", Durable: durable, Log: zerolog.Nop()})
-			state, err := s.begin(t.Context(), newLoop(s.cfg, s.queue))
+			state, alive, err := s.begin(t.Context(), newLoop(s.cfg, s.queue))
 			if err != nil {
 				t.Fatal(err)
 			}
+			_ = alive.Close() // as when it is killed
 			return s, state
 		}
 		client, kill := snapshotting(t, dir)

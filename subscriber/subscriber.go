@@ -46,8 +46,8 @@ type Config struct {
 	Target string
 	// Destination is shown in status.
 	Destination string
-	// Pair names the root and the destination in full: while one process serves
-	// a target, another with another pair waits. Empty is not compared.
+	// Pair names the root and the destination in full, which the target's name stands
+	// for while it is served.
 	Pair string
 	// Unconfined is shown in status: why the kernel does not hold rsync to the
 	// root and the target; empty where it does.
@@ -92,31 +92,40 @@ func New(cfg Config) *Subscriber {
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, patience: orphaned, keys: cfg.Keys, group: cfg.Target, pair: cfg.Pair}
+	q := &queue{redis: cfg.Redis, reads: cfg.Redis, block: briefly, patience: orphaned, keys: cfg.Keys, group: cfg.Target, pair: cfg.Pair, holder: newHolder()}
 	if cfg.Reads != nil {
 		q.reads, q.block = cfg.Reads, ReadWait
 	}
 	return &Subscriber{cfg: cfg, queue: q}
 }
 
-// Run serves the target until ctx ends. A running batch may finish within the
-// grace time; what was not finished stays in Redis for the next start.
+// Run stands by while another process serves the target, and then serves it until
+// ctx ends. A running batch may finish within the grace time; what was not finished
+// stays in Redis for the next start. An error that wraps [ErrServed] says that
+// another process has taken the target over, and that all work here has ended.
 func (s *Subscriber) Run(ctx context.Context) error {
 	l := newLoop(s.cfg, s.queue)
-	state, err := s.begin(ctx, l)
+	state, alive, err := s.begin(ctx, l)
 	if err != nil {
 		return nil // only the end of ctx stops begin
 	}
 	l.state = state
 	g, ctx := errgroup.WithContext(ctx)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	l.stopServing = stop
 	if s.cfg.Reads != nil {
-		defer context.AfterFunc(ctx, func() { _ = s.cfg.Reads.Close() })()
+		defer context.AfterFunc(serving, func() { _ = s.cfg.Reads.Close() })()
 	}
-	g.Go(func() error { return s.read(ctx, l) })
-	g.Go(func() error { return s.guard(ctx, l.gaps) })
-	g.Go(func() error { return s.restarts(ctx, state.RedisRun, l.runs) })
-	g.Go(func() error { return s.listen(ctx, l.orders) })
-	g.Go(func() error { return l.run(ctx) })
+	g.Go(func() error { return s.read(serving, l) })
+	g.Go(func() error { return s.guard(serving, l.gaps) })
+	g.Go(func() error { return s.restarts(serving, state.RedisRun, l.runs) })
+	present, leave := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return s.listen(present, alive, l.orders) })
+	g.Go(func() error {
+		defer leave() // others may see this one gone once nothing runs any more
+		return l.run(ctx)
+	})
 	err = g.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -124,37 +133,58 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	return err
 }
 
-// begin makes the group and reads what the last process left, for as long as
-// Redis needs to be there.
-func (s *Subscriber) begin(ctx context.Context, l *loop) (State, error) {
+// begin claims the target and reads what the last process left, for as long as
+// Redis needs to be there and another process to end. With the state it returns
+// the subscription by which others see that this one lives.
+func (s *Subscriber) begin(ctx context.Context, l *loop) (State, *redis.PubSub, error) {
 	last := ""
 	for {
-		var state State
-		err := s.queue.claim(ctx)
+		state, alive, err := s.take(ctx, l)
 		if err == nil {
-			state, err = s.queue.open(ctx, l.retry)
-		}
-		if err == nil {
-			err = s.recall(ctx, &state)
-		}
-		if err == nil {
-			s.introduce(&state)
-			return state, nil
+			if last != "" {
+				s.cfg.Log.Info().Str("target", s.cfg.Target).Msg("recovered: this process serves the target now")
+			}
+			return state, alive, nil
 		}
 		if ctx.Err() == nil && last != err.Error() {
 			last = err.Error()
-			what := "cannot reach redis; trying again until it is there"
-			if errors.Is(err, errTaken) {
-				what = "waiting until the other process ends; give this target another name if both are meant"
+			log := s.cfg.Log.Error().Err(err).Str("target", s.cfg.Target)
+			switch {
+			case errors.Is(err, errTaken):
+				log.Msg("waiting until the other process ends; give this target another name if both are meant")
+			case errors.Is(err, ErrServed):
+				s.cfg.Log.Info().Err(err).Str("target", s.cfg.Target).Msg("standing by: this process takes over when the other one ends")
+			default:
+				log.Msg("cannot reach redis; trying again until it is there")
 			}
-			s.cfg.Log.Error().Err(err).Str("target", s.cfg.Target).Msg(what)
 		}
-		select {
-		case <-ctx.Done():
-			return State{}, ctx.Err()
-		case <-time.After(time.Second):
+		if !pause(ctx, time.Second) {
+			return State{}, nil, ctx.Err()
 		}
 	}
+}
+
+// take is one attempt to begin.
+func (s *Subscriber) take(ctx context.Context, l *loop) (state State, alive *redis.PubSub, err error) {
+	claim, err := s.queue.vacant(ctx)
+	if err != nil {
+		return state, nil, err
+	}
+	if alive, err = s.queue.announce(ctx); err != nil {
+		return state, nil, err
+	}
+	if err = s.queue.seize(ctx, claim); err == nil {
+		state, err = s.queue.open(ctx, l.retry)
+	}
+	if err == nil {
+		err = s.recall(ctx, &state)
+	}
+	if err != nil {
+		_ = alive.Close()
+		return state, nil, err
+	}
+	s.introduce(&state)
+	return state, alive, nil
 }
 
 // introduce writes into the state of the last process who this one is.

@@ -3,9 +3,8 @@ package subscriber
 import "time"
 
 // orphaned is how long events may be pending in Redis that this process does not
-// hold, before it takes them over. Another process of the same target may have
-// them: it has then delivered them for nothing if it is at work, which costs a
-// look, and not lost them if it is dead. It is shorter than a read that finds
+// hold, before it takes them over: a read of the process that served the target
+// before may have got them after this one had begun. It is shorter than a read that finds
 // nothing: who is at rest sees them at the end of one, as of its beginning.
 const orphaned = 15 * time.Second
 

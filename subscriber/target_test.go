@@ -37,6 +37,7 @@ type seen struct {
 	failed  map[string]failedPath
 	heald   []string
 	state   State
+	handed  []fastsync.Change
 }
 
 // target is a Syncer and ledger in memory, with faults to order.
@@ -62,6 +63,7 @@ type target struct {
 	cmpErr    error
 	tidyErr   error
 	settleErr error
+	saveErr   error
 }
 
 // look waits until nothing moves and gives a copy: no goroutine is ordered
@@ -72,7 +74,7 @@ func (x *target) look() seen {
 	defer x.mu.Unlock()
 	s := x.seen
 	s.runs, s.sweeps, s.settled = slices.Clone(s.runs), slices.Clone(s.sweeps), slices.Clone(s.settled)
-	s.tidied = slices.Clone(s.tidied)
+	s.tidied, s.handed = slices.Clone(s.tidied), slices.Clone(s.handed)
 	s.acked, s.failed, s.heald = slices.Clone(s.acked), maps.Clone(s.failed), slices.Clone(s.heald)
 	return s
 }
@@ -179,11 +181,20 @@ func (x *target) healed(_ context.Context, paths []string) error {
 	return nil
 }
 
+func (x *target) republish(_ context.Context, changes []fastsync.Change) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.handed = append(x.handed, changes...)
+	return nil
+}
+
 func (x *target) save(_ context.Context, s State) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.state = s
-	return nil
+	if x.saveErr == nil {
+		x.state = s
+	}
+	return x.saveErr
 }
 
 // give hands events to a loop.

@@ -35,7 +35,7 @@ func (l *loop) tell(ctx context.Context, now time.Time) error {
 	st.Health = l.health()
 	l.beat, l.dirty = now, false
 	err := l.queue.save(ctx, *st)
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, ErrServed) {
 		return err
 	}
 	if err != nil && ctx.Err() == nil {

@@ -115,7 +115,8 @@ func (d *doctor) rights(ctx context.Context, client redis.UniversalClient) {
 	subscriber := refusals(ctx, client,
 		[]any{"XGROUP", "CREATE", key, "doctor", "0"}, []any{"XREADGROUP", "GROUP", "doctor", "doctor", "COUNT", "1", "STREAMS", key, ">"},
 		[]any{"XPENDING", key, "doctor"}, []any{"XACK", key, "doctor", "0-1"}, []any{"XTRIM", key, "MAXLEN", "1000"},
-		[]any{"XADD", key, "NOMKSTREAM", "*", "doctor", "1"}, []any{"HGETALL", key}, []any{"HDEL", key, "doctor"})
+		[]any{"XADD", key, "NOMKSTREAM", "*", "doctor", "1"}, []any{"HGETALL", key}, []any{"HDEL", key, "doctor"},
+		[]any{"PUBSUB", "NUMSUB", "doctor"}, []any{"EVAL", "return 1", "1", key})
 	const rights = "the rights are in contrib/redis/users.acl"
 	switch {
 	case len(agent)+len(subscriber) == 0:

@@ -266,13 +266,22 @@ func (s *service) serve(ctx context.Context, t target, r *rsyncer.Rsyncer) error
 	kept, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(kept) })
-	sub, err := s.subscriber(t, r)
-	if err == nil {
-		err = sub.Run(ctx)
+	err := s.subscribe(ctx, t, r)
+	for errors.Is(err, subscriber.ErrServed) && ctx.Err() == nil {
+		err = s.subscribe(ctx, t, r)
 	}
 	stop()
 	running.Wait()
 	return err
+}
+
+// subscribe serves a target, or stands by, until another process takes it over.
+func (s *service) subscribe(ctx context.Context, t target, r *rsyncer.Rsyncer) error {
+	sub, err := s.subscriber(t, r)
+	if err != nil {
+		return err
+	}
+	return sub.Run(ctx)
 }
 
 func (s *service) subscriber(t target, syncer *rsyncer.Rsyncer) (*subscriber.Subscriber, error) {

@@ -44,6 +44,8 @@ var (
 	resumed = patch{"subscriber/subscriber.go", `after, last, failing := "0", "", ""`, `after, last, failing := ">", "", ""`}
 	// caught: the next start looks for what changed since the checkpoint.
 	caught = patch{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"}
+	// handed: who has lost its target hands over what is in hand.
+	handed = patch{"subscriber/handover.go", "for some := range slices.Chunk(changes, page) {", "for some := range slices.Chunk(changes[:0], page) {"}
 	// inherited: what another process of the target has read and not acknowledged is taken over.
 	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, asked, s.queue.patience)", "strangers.longer(false && got.pending > held, asked, s.queue.patience)"}
 	// full: nothing is deleted because of a root that is empty.
@@ -94,8 +96,8 @@ var protections = map[string][]patch{
 	"fastsync run killed -9":                 {caught, resumed},
 	"agent killed -9":                        {caught},
 	"subscriber killed -9":                   {resumed},
-	"subscriber stopped, another takes over": {inherited},
-	"subscriber killed -9 beside another":    {inherited},
+	"subscriber stopped, another takes over": {resumed, inherited, handed},
+	"subscriber killed -9 beside another":    {resumed, inherited},
 
 	"each rsync killed":             slices.Concat(judged, retried),
 	"each ssh killed":               judged,
