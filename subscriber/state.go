@@ -9,6 +9,8 @@ type State struct {
 	Destination string `json:"destination"`
 	// Pair is what is kept the same: another root or destination is a gap.
 	Pair string `json:"pair,omitempty"`
+	// Holder is the process that serves the target, HOST:PID:ID; others stand by.
+	Holder string `json:"holder,omitempty"`
 	// Delete tells whether what is gone from the root goes at the target.
 	Delete bool `json:"delete,omitempty"`
 	// Unconfined says why the kernel does not hold rsync to the root and the
