@@ -136,6 +136,9 @@ type Outcome struct {
 	Failed []Failure
 	// Again holds changes whose file was open or changed while it was shipped.
 	Again []Change
+	// Waits holds changes that were not tried: another run ships all that is in their
+	// directory just now.
+	Waits []Change
 	// Bulk holds changes that are too large for the live lane and were not tried.
 	Bulk []Change
 	// Held are deletions that a brake stopped until an operator lets them through.

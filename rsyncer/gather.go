@@ -43,7 +43,7 @@ func (s *sorter) gather(g *group) {
 		for _, i := range jobs {
 			names += time.Duration(len(g.jobs[i].path)+2) * perByte
 		}
-		if s.listable(g, dir, int(names/perListed)) && s.near.list(dir) {
+		if doubtful, ok := s.listable(g, dir, int(names/perListed)); ok && s.near.list(dir, doubtful) {
 			listed[dir] = true
 		}
 	}
@@ -62,18 +62,19 @@ func (s *sorter) gather(g *group) {
 }
 
 // listable tells whether a directory has at most so many entries, and none
-// beside the jobs that must not ship now.
-func (s *sorter) listable(g *group, dir string, most int) bool {
+// beside the jobs that must not ship now. What may be another run's is doubtful.
+func (s *sorter) listable(g *group, dir string, most int) (doubtful map[string]bool, ok bool) {
 	info, err := os.Lstat(s.r.source + dir)
 	if err != nil || time.Since(changeTime(info)) < settling {
-		return false
+		return nil, false
 	}
 	n, asks := 0, s.r.asks()
-	return s.r.survey(dir, false, func(p string, e fs.DirEntry) error {
+	doubtful = map[string]bool{}
+	err = s.r.survey(dir, false, func(p string, e fs.DirEntry) error {
 		if n++; n > most {
 			return errEnough
 		}
-		if _, ours := g.at[p]; ours || !e.Type().IsRegular() {
+		if _, ours := g.at[p]; ours || e.IsDir() {
 			return nil
 		}
 		info, err := e.Info()
@@ -81,6 +82,12 @@ func (s *sorter) listable(g *group, dir string, most int) bool {
 			return nil // gone since
 		}
 		at := changeTime(info)
+		if s.begun.Sub(at) < lately {
+			doubtful[p] = true
+		}
+		if !e.Type().IsRegular() {
+			return nil
+		}
 		if info.Size() > maxLiveSize || asks && s.begun.Sub(at) < settled && s.r.beingWritten(p) {
 			return errEnough
 		}
@@ -88,7 +95,8 @@ func (s *sorter) listable(g *group, dir string, most int) bool {
 			g.recent[p] = at
 		}
 		return nil
-	}) == nil
+	})
+	return doubtful, err == nil
 }
 
 // beside are the files in the jobs' listed directories that are no jobs and

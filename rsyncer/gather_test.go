@@ -1,7 +1,6 @@
 package rsyncer
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,51 +100,73 @@ func TestNothingThatHasToWaitComesWithAListing(t *testing.T) {
 	}
 }
 
-// Of two runs that have one file at a time, the older version may be the last.
+// Of two runs that have one file at a time, the older version may be the last. What
+// is made while a listing ships is not in it, and waits for nothing.
 func TestWhatIsInAListingIsNobodyElses(t *testing.T) {
-	for name, beside := range map[string]func(t *testing.T, cfg Config){
-		"shipped": func(t *testing.T, cfg Config) { write(t, cfg.Source, "d/beside", "x") },
-		"deleted": func(t *testing.T, cfg Config) { write(t, cfg.Target, "d/beside", "x") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			cfg := setup(t)
-			cfg.Delete = true
-			dir := t.TempDir()
-			cfg.RsyncPath = script(t, `tee -a `+dir+`/list | { echo >>`+dir+`/began; until [ -e `+dir+`/go ]; do sleep 0.01; done; exec `+need(t, "rsync")+` "$@"; }`)
-			r := open(t, cfg)
-			beside(t, cfg)
-			all, one := many(t, cfg, "d", 60, 60), entry("d/beside")
-			var shipping sync.WaitGroup
-			begin := func(changes []fastsync.Change, runs int) {
-				shipping.Go(func() { clean(t, ship(t, r, changes)) })
-				eventually(t, "it runs", func() bool { return len(read(dir, "began")) == runs })
-			}
+	cfg := setup(t)
+	cfg.Delete = true
+	dir := t.TempDir()
+	cfg.RsyncPath = script(t, `n=$(wc -l <`+dir+`/began); echo >>`+dir+`/began; tee -a `+dir+`/list | { until [ -e `+dir+`/go$n ]; do sleep 0.01; done; exec `+need(t, "rsync")+` "$@"; }`)
+	again := func() {
+		for _, p := range []string{"began", "list"} {
+			must(t, os.WriteFile(filepath.Join(dir, p), nil, 0o600))
+		}
+	}
+	let := func(run int) { write(t, dir, fmt.Sprint("go", run), "") }
+	r := open(t, cfg)
+	again()
+	for run := range 9 {
+		let(run)
+	}
+	_ = r.Unlocked() // which runs rsync
+	for run := range 9 {
+		must(t, os.Remove(filepath.Join(dir, fmt.Sprint("go", run))))
+	}
 
-			write(t, dir, "go", "")
-			_ = r.Unlocked() // which runs rsync
-			must(t, os.Remove(filepath.Join(dir, "go")))
-			must(t, errors.Join(os.WriteFile(filepath.Join(dir, "began"), nil, 0o600), os.WriteFile(filepath.Join(dir, "list"), nil, 0o600)))
-			begin(all, 1)
-			if out := ship(t, r, one); len(out.Again) != 1 || out.Again[0] != one[0] {
-				t.Errorf("beside the listing: %+v", out)
-			}
-			write(t, dir, "go", "")
-			shipping.Wait()
-			same(t, strings.Split(read(dir, "list"), "\x00"), "/d/", "")
-
-			must(t, os.Remove(filepath.Join(dir, "go")))
-			rests(t, cfg, "d")
-			begin(one, 2)
-			begin(all, 3)
-			write(t, dir, "go", "")
-			shipping.Wait()
-			if n := strings.Count(read(dir, "list"), "\x00"); n != 1+1+60 {
-				t.Errorf("%d entries: a directory was listed in which another run is at work", n)
-			}
-			if got, want := read(cfg.Target, "d/beside"), read(cfg.Source, "d/beside"); got != want {
-				t.Errorf("it is %q, want %q", got, want)
+	var shipping sync.WaitGroup
+	begin := func(changes []fastsync.Change, runs int) {
+		shipping.Go(func() {
+			if out := ship(t, r, changes); len(out.Failed)+len(out.Waits) > 0 {
+				t.Errorf("outcome %+v", out)
 			}
 		})
+		eventually(t, "it runs", func() bool { return len(read(dir, "began")) == runs })
+	}
+	write(t, cfg.Source, "d/other", "x")
+	write(t, cfg.Target, "d/gone", "x")
+	all := many(t, cfg, "d", 60, 60)
+
+	again()
+	begin(all, 1)
+	for _, p := range []string{"d/other", "d/gone"} {
+		if out := ship(t, r, entry(p)); len(out.Waits) != 1 || out.Waits[0] != entry(p)[0] {
+			t.Errorf("%s beside the listing: %+v", p, out)
+		}
+	}
+	write(t, cfg.Source, "d/new", "x")
+	let(1)
+	if out := ship(t, r, entry("d/new")); len(out.Waits) > 0 || read(cfg.Target, "d/new") != "x" {
+		t.Errorf("what is new waits: %+v", out)
+	}
+	let(0)
+	shipping.Wait()
+	same(t, strings.Split(read(dir, "list"), "\x00"), "/d/", "/d/new", "")
+
+	again()
+	must(t, os.Remove(filepath.Join(dir, "go0")))
+	must(t, os.Remove(filepath.Join(dir, "go1")))
+	rests(t, cfg, "d")
+	begin(entry("d/other", "d/gone"), 1)
+	begin(all, 2)
+	for run := range 9 {
+		let(run)
+	}
+	shipping.Wait()
+	if n := strings.Count(read(dir, "list"), "\x00"); n != 2+60 {
+		t.Errorf("%d entries: a directory was listed in which another run is at work", n)
+	}
+	if read(cfg.Target, "d/other") != "x" || read(cfg.Target, "d/gone") != "missing" {
+		t.Error("they are not as they are in the source")
 	}
 }
 

@@ -62,8 +62,8 @@ func (s *sorter) fail(c fastsync.Change, reason string) {
 
 // put places a change, unless another run lists the directory that the path is in.
 func (s *sorter) put(k kind, p string, c fastsync.Change, info fs.FileInfo) {
-	if !s.near.name(path.Dir(p)) {
-		s.out.Again = append(s.out.Again, c)
+	if !s.near.name(path.Dir(p), p, info) {
+		s.out.Waits = append(s.out.Waits, c)
 		return
 	}
 	s.to.add(k, p, c, info)

@@ -27,6 +27,7 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 	}, changes)
 	s.outcome.Failed = append(s.outcome.Failed, seen.Failed...)
 	s.outcome.Again = append(s.outcome.Again, seen.Again...)
+	s.outcome.Waits = append(s.outcome.Waits, seen.Waits...)
 	s.outcome.Bulk = append(s.outcome.Bulk, seen.Bulk...)
 	s.outcome.Kept += seen.Kept
 	return s.outcome, err
@@ -38,10 +39,12 @@ func (r *Rsyncer) shipInTurn(ctx context.Context, s *session, to *sorter, change
 	for ready := to.ready(); err == nil; ready = to.ready() {
 		var ahead sync.WaitGroup
 		more, looked := len(left) > 0, error(nil)
+		listed := to.near.begun()
 		if more {
 			ahead.Go(func() { left, looked = to.sort(left) })
 		}
 		err = r.shipAll(ctx, s, ready[:])
+		to.near.ended(listed)
 		ahead.Wait()
 		if err == nil {
 			err = looked

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -32,6 +33,28 @@ func TestAFileThatNeverRestsIsListedAndShipsOnceItDoes(t *testing.T) {
 		got = x.look()
 		if _, still := got.failed["log.txt"]; still || got.state.Health != "ok" {
 			t.Errorf("it rests and is still listed: %s", got.state.Health)
+		}
+	})
+}
+
+// What waits for another run's listing is not at fault, however long that takes, and
+// says nothing about whether the target takes files.
+func TestWhatWaitsForAListingDoesNotFail(t *testing.T) {
+	x := swept()
+	inBubble(t, never, x, func(l *loop) {
+		x.order(func() { x.syncErr = errors.New("no route to host") })
+		give(l, event("1-0", "a"))
+		after(time.Second)
+		x.order(func() { x.waits, x.syncErr = "a", nil })
+		after(10 * time.Minute)
+		got := x.look()
+		if len(got.failed) > 0 || len(got.acked) > 0 || got.state.Health != "failing" {
+			t.Errorf("failed %v, acknowledged %v, %s", got.failed, got.acked, got.state.Health)
+		}
+		x.order(func() { x.waits = "" })
+		after(time.Second)
+		if got = x.look(); len(got.acked) != 1 || got.state.Health != "ok" {
+			t.Errorf("acknowledged %v, %s", got.acked, got.state.Health)
 		}
 	})
 }

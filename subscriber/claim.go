@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -93,56 +94,50 @@ func (q *queue) gone(ctx context.Context, claim string) bool {
 		return false
 	}
 	channel := q.keys.Alive(q.group, holder)
-	var counts map[string]int64
-	var err error
-	if cluster, ok := q.redis.(*redis.ClusterClient); ok { // each node counts its own
-		var node *redis.Client
-		if node, err = cluster.MasterForKey(ctx, channel); err == nil {
-			counts, err = node.PubSubNumSub(ctx, channel).Result()
-		}
-	} else {
-		counts, err = q.redis.PubSubNumSub(ctx, channel).Result()
+	var listening atomic.Int64
+	ask := func(ctx context.Context, node *redis.Client) error {
+		counts, err := node.PubSubNumSub(ctx, channel).Result()
+		listening.Add(counts[channel])
+		return err
 	}
-	return err == nil && counts[channel] == 0
+	switch client := q.redis.(type) {
+	case *redis.ClusterClient: // each node counts its own
+		return client.ForEachShard(ctx, ask) == nil && listening.Load() == 0
+	case *redis.Client:
+		return ask(ctx, client) == nil && listening.Load() == 0
+	}
+	return false
 }
 
-// seizing takes a claim over only from whom it was seen to be.
-const seizing = `if redis.call("GET", KEYS[1]) == ARGV[1] then
-	return redis.call("SET", KEYS[1], ARGV[2], "PX", ARGV[3])
-end`
+// holding claims the target, for the first time or anew, unless another process
+// has it than the one from which it may be taken; whose it is then is the answer.
+// With a state it writes that too, so that nobody writes one who has lost the target.
+const holding = `local claim = redis.call("GET", KEYS[1])
+if claim and claim ~= ARGV[1] and claim ~= ARGV[2] then return claim end
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[3])
+if ARGV[5] then redis.call("HSET", KEYS[2], ARGV[4], ARGV[5]) end
+return ""`
 
-// seize takes the claim from a process that is gone, or where there is none.
-func (q *queue) seize(ctx context.Context, from string) error {
-	key, got := q.keys.Claim(q.group), false
-	var err error
-	if from == "" {
-		got, err = q.redis.SetNX(ctx, key, q.mine(), claimed).Result()
-	} else if err = q.redis.Eval(ctx, seizing, []string{key}, from, q.mine(), claimed.Milliseconds()).Err(); err == nil {
-		got = true
-	} else if errors.Is(err, redis.Nil) {
-		err = nil
-	}
+// hold claims the target where nobody has it, or who had it at the time of from.
+func (q *queue) hold(ctx context.Context, from string, state ...any) error {
+	now := time.Now()
+	args := append([]any{q.mine(), from, claimed.Milliseconds(), q.group}, state...)
+	claim, err := q.redis.Eval(ctx, holding, []string{q.keys.Claim(q.group), q.keys.Targets()}, args...).Text()
 	if err != nil {
 		return fmt.Errorf("claim target %s: %w", q.group, err)
 	}
-	if !got {
-		return fmt.Errorf("target %s %w, which was faster", q.group, ErrServed)
+	if claim != "" {
+		return q.served(claim)
 	}
-	q.renewed = time.Now()
+	q.held.Store(&now)
 	return nil
 }
 
-// renew sees that the claim is still this process's, and takes it again where it
-// has ended or Redis has lost it.
-func (q *queue) renew(ctx context.Context, claim string) error {
-	switch claim {
-	case q.mine():
-		q.renewed = time.Now()
-		return nil
-	case "":
-		return q.seize(ctx, "")
-	}
-	return q.served(claim)
+// lapsed tells whether this process was away for so long that another one may have
+// its target.
+func (q *queue) lapsed() bool {
+	held := q.held.Load()
+	return held != nil && time.Since(*held) > claimed
 }
 
 // release gives the target back at the end, so that the next start need not wait.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -33,7 +34,7 @@ func served(t *testing.T, q *queue) *redis.PubSub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = alive.Close() })
-	if err := q.seize(t.Context(), claim); err != nil {
+	if err := q.hold(t.Context(), claim); err != nil {
 		t.Fatal(err)
 	}
 	return alive
@@ -65,7 +66,7 @@ func TestOneProcessServesATarget(t *testing.T) {
 		t.Errorf("not renewed: %v", err)
 	}
 	client.Del(ctx, keys.Claim("web1"))
-	if err := one.save(ctx, State{Gap: "one's"}); err != nil || twin.seize(ctx, "") == nil {
+	if err := one.save(ctx, State{Gap: "one's"}); err != nil || twin.hold(ctx, "") == nil {
 		t.Errorf("not claimed again: %v", err)
 	}
 	one.release(ctx)
@@ -73,8 +74,7 @@ func TestOneProcessServesATarget(t *testing.T) {
 	if err := twin.save(ctx, State{Gap: "twin's"}); err != nil {
 		t.Error(err)
 	}
-	// Who was away for long learns it before it writes.
-	one.renewed = time.Now().Add(-claimed - time.Second)
+	// Who has lost it learns that before it writes.
 	if err := one.save(ctx, State{Gap: "one's"}); !errors.Is(err, ErrServed) {
 		t.Errorf("a heartbeat of who has lost it: %v", err)
 	}
@@ -118,10 +118,10 @@ func TestTheClaimOfADeadProcessIsTakenOver(t *testing.T) {
 	if errA != nil || errB != nil || a != one.mine() || b != a {
 		t.Fatalf("once it is gone: %q %v, %q %v", a, errA, b, errB)
 	}
-	if err := twin.seize(ctx, a); err != nil {
+	if err := twin.hold(ctx, a); err != nil {
 		t.Error("the first to take it:", err)
 	}
-	if err := third.seize(ctx, b); !errors.Is(err, ErrServed) {
+	if err := third.hold(ctx, b); !errors.Is(err, ErrServed) {
 		t.Error("the second:", err)
 	}
 	if err := one.save(ctx, State{}); !errors.Is(err, ErrServed) {
@@ -143,6 +143,27 @@ func TestWhoCannotBeSeenIsNotTakenForDead(t *testing.T) {
 	}
 	if err := one.save(ctx, State{}); err != nil {
 		t.Error("it does not know its claim:", err)
+	}
+}
+
+// Who was stopped for long takes no event away from the one that serves the target now.
+func TestWhoWasStoppedReadsNothing(t *testing.T) {
+	connect := startRedis(t)
+	client := connect()
+	opened(t, client, "web1")
+	one, twin := named(connect(), "/www → /one"), named(client, "/www → /one")
+	served(t, one)
+	long := time.Now().Add(-claimed - time.Second)
+	one.held.Store(&long)
+	must(t, client, "DEL", keys.Claim("web1"))
+	served(t, twin)
+	write(t, client, "a", 1)
+	s := &Subscriber{cfg: Config{Log: zerolog.Nop()}, queue: one}
+	ctx, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	_ = s.read(ctx, newLoop(s.cfg, one))
+	if n := pending(t, client, "web1"); n != 0 {
+		t.Errorf("it took %d events", n)
 	}
 }
 
@@ -182,6 +203,25 @@ func TestNobodyTakesOverBesideTheLastBatch(t *testing.T) {
 	}
 	if claim, err := twin.vacant(t.Context()); claim != "" || err != nil {
 		t.Errorf("after it: %q, %v", claim, err)
+	}
+}
+
+// What a sweep found is the other one's sweep's, and what a brake holds an operator's.
+func TestDriftIsNotHandedOver(t *testing.T) {
+	l := newLoop(Config{Log: zerolog.Nop()}, swept())
+	for p, it := range map[string]*item{
+		"drift": {sources: []source{{}}}, "held": {sources: []source{{id: "1-0"}}, held: true},
+		"event": {sources: []source{{id: "2-0"}}}, "once more": {},
+	} {
+		it.change = fastsync.Change{Path: p, Scope: fastsync.Entry}
+		l.bulk.add(it)
+	}
+	var paths []string
+	for _, change := range l.waiting() {
+		paths = append(paths, change.Path)
+	}
+	if slices.Sort(paths); !slices.Equal(paths, []string{"event", "once more"}) {
+		t.Errorf("handed over: %v", paths)
 	}
 }
 

@@ -22,53 +22,75 @@ func (l *loop) handOver(ctx context.Context, stop func()) {
 	l.sweep.stop()
 	l.times.stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.Grace, stop) })()
-	hand := map[fastsync.Change]bool{}
-	for l.running() > 0 || l.sweep.comparing || l.times.running {
+	hand := l.waiting()
+	for again := time.Now(); ; {
+		if len(hand) > 0 && !time.Now().Before(again) {
+			n, err := l.queue.republish(ctx, hand)
+			if hand = hand[n:]; err == nil {
+				l.log.Info().Int("paths", n).Msg("handed what was in hand over")
+			} else if again = time.Now().Add(time.Second); ctx.Err() != nil {
+				l.log.Error().Err(err).Int("paths", len(hand)).Msg("could not hand over what was in hand: run `fastsync sweep --target " + l.cfg.Target + "`")
+				hand = nil
+			}
+		}
+		busy := l.running() > 0 || l.sweep.comparing || l.times.running
+		if !busy && len(hand) == 0 {
+			return
+		}
+		var retry <-chan time.Time
+		var ended <-chan struct{}
+		if len(hand) > 0 {
+			retry = time.After(time.Until(again))
+			if !busy { // what runs comes first
+				ended = ctx.Done()
+			}
+		}
 		select {
 		case r := <-l.results:
 			l.end(r)
 			for _, it := range r.batch {
-				hand[it.key()] = true
+				if !it.held {
+					hand = append(hand, it.key())
+				}
 			}
-			for _, change := range r.outcome.Again {
-				hand[change] = true
-			}
+			hand = append(hand, r.outcome.Again...)
 		case s := <-l.times.done:
 			l.settledTimes(s, time.Now())
-		case messages := <-l.entries:
-			l.accept(ctx, messages, time.Now())
+			hand = slices.AppendSeq(hand, maps.Keys(l.times.touched))
+			clear(l.times.touched)
 		case <-l.sweep.found:
 		case <-l.sweep.compared:
 			l.sweep.comparing = false
+		case <-l.entries: // Redis has them as pending
 		case <-l.gaps:
 		case <-l.runs:
 		case <-l.orders:
-		}
-	}
-	for _, on := range []*lane{l.live, l.bulk} {
-		for _, it := range on.waiting {
-			hand[it.key()] = true
-		}
-	}
-	for change := range l.times.touched {
-		hand[change] = true
-	}
-	changes := slices.Collect(maps.Keys(hand))
-	for {
-		err := l.queue.republish(ctx, changes)
-		if err == nil {
-			l.log.Info().Int("paths", len(changes)).Msg("handed what was in hand over")
-			return
-		}
-		if !pause(ctx, time.Second) {
-			l.log.Error().Err(err).Int("paths", len(changes)).Msg("could not hand over what was in hand: run `fastsync sweep --target " + l.cfg.Target + "`")
-			return
+		case <-retry:
+		case <-ended:
+			again = time.Now()
 		}
 	}
 }
 
-// republish adds changes to the stream as events of their own.
-func (q *queue) republish(ctx context.Context, changes []fastsync.Change) error {
+// waiting is what waits here, but for what a sweep found: the other one sweeps too,
+// and may hold more of it than the brake lets through.
+func (l *loop) waiting() []fastsync.Change {
+	hand := slices.Collect(maps.Keys(l.times.touched))
+	clear(l.times.touched)
+	ofSweep := func(s source) bool { return s.id == "" }
+	for _, on := range []*lane{l.live, l.bulk} {
+		for _, it := range on.waiting {
+			if !it.held && (len(it.sources) == 0 || !slices.ContainsFunc(it.sources, ofSweep)) {
+				hand = append(hand, it.key())
+			}
+		}
+	}
+	return hand
+}
+
+// republish adds changes to the stream as events of their own, and returns how many
+// of them are there.
+func (q *queue) republish(ctx context.Context, changes []fastsync.Change) (n int, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	for some := range slices.Chunk(changes, page) {
@@ -78,8 +100,9 @@ func (q *queue) republish(ctx context.Context, changes []fastsync.Change) error 
 			pipe.XAdd(ctx, &redis.XAddArgs{Stream: q.keys.Events(), Values: e.Values()})
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
-			return fmt.Errorf("hand %d paths over: %w", len(changes), err)
+			return n, fmt.Errorf("hand %d paths over: %w", len(changes)-n, err)
 		}
+		n += len(some)
 	}
-	return nil
+	return n, nil
 }

@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ type ledger interface {
 	healed(ctx context.Context, paths []string) error
 	ack(ctx context.Context, ids []string, deliveries []delivery) error
 	save(ctx context.Context, s State) error
-	republish(ctx context.Context, changes []fastsync.Change) error
+	republish(ctx context.Context, changes []fastsync.Change) (int, error)
 }
 
 // loop owns all that a subscriber knows. Only its run method touches the
@@ -93,8 +94,9 @@ func (l *loop) run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var lost error
 	for {
-		if err := l.tell(ctx, time.Now()); err != nil { // before anything starts: this process may have been stopped for long
+		if err := cmp.Or(lost, l.tell(ctx, time.Now())); err != nil { // before anything starts: this process may have been stopped for long
 			l.log.Warn().Err(err).Msg("another process has taken the target over; this one ends what runs and then stands by")
 			l.handOver(ctx, stop)
 			return err
@@ -118,6 +120,10 @@ func (l *loop) run(ctx context.Context) error {
 		case order := <-l.orders:
 			l.obey(order, time.Now())
 		case r := <-l.results:
+			if lost = l.tell(ctx, time.Now()); lost != nil { // before anything is recorded, too
+				go func() { l.results <- r }()
+				continue
+			}
 			l.settle(work, r, time.Now())
 		case found := <-l.sweep.found:
 			l.drifted(found, time.Now())

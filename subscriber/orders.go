@@ -14,6 +14,9 @@ import (
 // maxOrders bounds the operators who wait for a sweep.
 const maxOrders = 8
 
+// look is no operator's order: it has the claim looked at.
+const look = "look"
+
 // order is an operator's wish for a sweep.
 type order struct {
 	id     string // by which the operator knows the answer
@@ -75,5 +78,6 @@ func (s *Subscriber) listen(ctx context.Context, ps *redis.PubSub, orders chan<-
 			return nil
 		}
 		ps = s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Alive(s.cfg.Target, s.queue.holder))
+		send(ctx, orders, look) // for as long as that took, this process may have been taken for dead
 	}
 }

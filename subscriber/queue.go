@@ -41,8 +41,8 @@ type queue struct {
 	pair     string // see Config
 	holder   string // this process, see newHolder
 	unseen   bool   // Redis does not let others see whether it lives
-	// renewed is when the claim was last seen to be this process's.
-	renewed time.Time
+	// held is when the target was last seen to be this process's; nil for never.
+	held atomic.Pointer[time.Time]
 
 	// What guard asks, in another goroutine than read and the loop.
 	reading atomic.Bool // a read waits in Redis, and not for the loop
@@ -195,30 +195,13 @@ func (q *queue) healed(ctx context.Context, paths []string) error {
 	return nil
 }
 
-// save writes the state, and renews the claim. Whoever was away for longer than
-// that lasts first looks whether the state is still its to write.
+// save writes the state and renews the claim, unless another process has that.
 func (q *queue) save(ctx context.Context, s State) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode the state of target %s: %w", q.group, err)
 	}
-	if time.Since(q.renewed) > claimed {
-		claim, err := q.redis.Get(ctx, q.keys.Claim(q.group)).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return fmt.Errorf("look who serves target %s: %w", q.group, err)
-		}
-		if err := q.renew(ctx, claim); err != nil {
-			return err
-		}
-	}
-	pipe := q.redis.Pipeline()
-	pipe.HSet(ctx, q.keys.Targets(), q.group, string(text))
-	claim := pipe.Get(ctx, q.keys.Claim(q.group))
-	pipe.Expire(ctx, q.keys.Claim(q.group), claimed)
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return err
-	}
-	return q.renew(ctx, claim.Val())
+	return q.hold(ctx, "", string(text))
 }
 
 // trim drops what every group has acknowledged.

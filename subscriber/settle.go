@@ -25,7 +25,9 @@ func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 		l.failedRun(r, now)
 		return
 	}
-	l.recoveredRun()
+	if n := len(r.outcome.Waits); n == 0 || n < len(r.batch) { // else nothing was tried
+		l.recoveredRun()
+	}
 	if len(r.batch) == 0 {
 		return
 	}
@@ -76,7 +78,7 @@ func (l *loop) sort(r result, now time.Time) sorted {
 	for _, f := range r.outcome.Failed {
 		why[f.Change] = f.Reason
 	}
-	again, held, bulk := set(r.outcome.Again), set(r.outcome.Held), set(r.outcome.Bulk)
+	again, held, bulk, waits := set(r.outcome.Again), set(r.outcome.Held), set(r.outcome.Bulk), set(r.outcome.Waits)
 	for _, it := range r.batch {
 		it.cut = it.cut || r.outcome.Cut
 		reason, bad := why[it.change]
@@ -84,6 +86,8 @@ func (l *loop) sort(r result, now time.Time) sorted {
 		case bad:
 			delete(l.held, it.key()) // it is there again, and fails otherwise
 			s.failed[it] = reason
+		case waits[it.change]:
+			l.again(it, now, againFirst)
 		case again[it.change] && !l.restless(it, now):
 			it.tries++
 			if it.restless.IsZero() {

@@ -173,7 +173,7 @@ func (s *Subscriber) take(ctx context.Context, l *loop) (state State, alive *red
 	if alive, err = s.queue.announce(ctx); err != nil {
 		return state, nil, err
 	}
-	if err = s.queue.seize(ctx, claim); err == nil {
+	if err = s.queue.hold(ctx, claim); err == nil {
 		state, err = s.queue.open(ctx, l.retry)
 	}
 	if err == nil {
@@ -209,6 +209,10 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 	after, last, failing := "0", "", "" // last is the newest event known to be in the loop's hands
 	var strangers since
 	for ctx.Err() == nil {
+		if s.queue.lapsed() && errors.Is(s.queue.hold(ctx, ""), ErrServed) {
+			<-ctx.Done() // the loop learns it too; what comes is the other one's
+			return nil
+		}
 		asked, held := time.Now(), l.events.Load()
 		got, err := s.queue.read(ctx, after)
 		if errors.Is(err, errNoGroup) {

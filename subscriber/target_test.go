@@ -55,6 +55,7 @@ type target struct {
 	refuse    map[string]string // path → reason
 	refuseAll string            // reason
 	again     string            // this path changes during each run
+	waits     string            // another run lists the directory of this one
 	leaves    []string          // found by the next comparison of repaired paths
 	parts     string            // a folder of parts that sweeps find
 	cut       bool              // each run ends early
@@ -94,6 +95,9 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 		r.paths = append(r.paths, c.Path)
 		if c.Path == x.again {
 			out.Again = append(out.Again, c)
+		}
+		if c.Path == x.waits {
+			out.Waits = append(out.Waits, c)
 		}
 		if x.opened != "" && c.Path == path.Dir(x.opened) {
 			out.Again = append(out.Again, fastsync.Change{Path: x.opened, Scope: fastsync.Entry})
@@ -181,11 +185,11 @@ func (x *target) healed(_ context.Context, paths []string) error {
 	return nil
 }
 
-func (x *target) republish(_ context.Context, changes []fastsync.Change) error {
+func (x *target) republish(_ context.Context, changes []fastsync.Change) (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.handed = append(x.handed, changes...)
-	return nil
+	return len(changes), nil
 }
 
 func (x *target) save(_ context.Context, s State) error {

@@ -272,6 +272,9 @@ func (s *service) serve(ctx context.Context, t target, r *rsyncer.Rsyncer) error
 	}
 	stop()
 	running.Wait()
+	if errors.Is(err, subscriber.ErrServed) {
+		return nil // the end came while the target was handed over
+	}
 	return err
 }
 
