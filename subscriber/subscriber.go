@@ -148,15 +148,14 @@ func (s *Subscriber) begin(ctx context.Context, l *loop) (State, *redis.PubSub, 
 		}
 		if ctx.Err() == nil && last != err.Error() {
 			last = err.Error()
-			log := s.cfg.Log.Error().Err(err).Str("target", s.cfg.Target)
+			level, what := zerolog.ErrorLevel, "cannot reach redis; trying again until it is there"
 			switch {
 			case errors.Is(err, errTaken):
-				log.Msg("waiting until the other process ends; give this target another name if both are meant")
+				what = "waiting until the other process ends; give this target another name if both are meant"
 			case errors.Is(err, ErrServed):
-				s.cfg.Log.Info().Err(err).Str("target", s.cfg.Target).Msg("standing by: this process takes over when the other one ends")
-			default:
-				log.Msg("cannot reach redis; trying again until it is there")
+				level, what = zerolog.InfoLevel, "standing by: this process takes over when the other one ends"
 			}
+			s.cfg.Log.WithLevel(level).Err(err).Str("target", s.cfg.Target).Msg(what)
 		}
 		if !pause(ctx, time.Second) {
 			return State{}, nil, ctx.Err()
