@@ -6,14 +6,13 @@ import (
 	"time"
 )
 
-// neighbours knows in which directories the runs of the live lane have work, so
-// that none lists a directory, with all that is in it, in which another one ships
-// or deletes: of two runs that have one file, the one that read the older version
-// may be the last to put it there.
+// neighbours knows which directories runs of the live lane list, with all that is
+// in them, so that no other one ships or deletes there meanwhile: of two runs that
+// have one file, the one that read the older version may be the last to put it
+// there, and what one deletes the other may bring back.
 type neighbours struct {
 	mu     sync.Mutex
 	listed map[string]listedDir
-	named  map[string]int // Syncs that have paths in the directory
 }
 
 // listedDir is a directory that ships with all that is in it.
@@ -28,43 +27,31 @@ type listedDir struct {
 type neighbour struct {
 	all    *neighbours
 	listed []string
-	named  map[string]bool
 }
 
 // lately is how long before a listing a file's change may still be on its way here.
 const lately = 10 * time.Second
 
-func (n *neighbours) join() *neighbour {
-	return &neighbour{all: n, named: map[string]bool{}}
-}
-
-// name tells whether this Sync may ship p in a directory, or with nil delete it:
+// free tells whether this Sync may ship p in a directory, or with nil delete it:
 // nobody else lists it there. What is new since need not wait.
-func (n *neighbour) name(dir, p string, info fs.FileInfo) bool {
+func (n *neighbour) free(dir, p string, info fs.FileInfo) bool {
 	if n == nil {
 		return true
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	if l, ok := n.all.listed[dir]; ok && l.by != n && (info == nil || l.doubtful[p] || !changeTime(info).After(l.at.Add(-tick))) {
-		return false
-	}
-	if !n.named[dir] {
-		n.named[dir] = true
-		n.all.named[dir]++
-	}
-	return true
+	l, ok := n.all.listed[dir]
+	return !ok || l.by == n || info != nil && !l.doubtful[p] && changeTime(info).After(l.at.Add(-tick))
 }
 
-// list tells whether this Sync, which has paths in a directory, may list it:
-// nobody else has any there.
+// list notes that this Sync lists a directory, unless another one does.
 func (n *neighbour) list(dir string, doubtful map[string]bool) bool {
 	if n == nil {
 		return true
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	if n.all.named[dir] > 1 {
+	if l, ok := n.all.listed[dir]; ok && l.by != n {
 		return false
 	}
 	n.listed = append(n.listed, dir)
@@ -91,17 +78,5 @@ func (n *neighbour) ended(dirs []string) {
 	defer n.all.mu.Unlock()
 	for _, dir := range dirs {
 		delete(n.all.listed, dir)
-	}
-}
-
-// leave ends the Sync.
-func (n *neighbour) leave() {
-	n.ended(n.begun())
-	n.all.mu.Lock()
-	defer n.all.mu.Unlock()
-	for dir := range n.named {
-		if n.all.named[dir]--; n.all.named[dir] == 0 {
-			delete(n.all.named, dir)
-		}
 	}
 }

@@ -82,7 +82,7 @@ type Rsyncer struct {
 // nothing, but remembers which directory the root is.
 func New(cfg Config) (*Rsyncer, error) {
 	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source), limits: usual,
-		neighbours: neighbours{listed: map[string]listedDir{}, named: map[string]int{}}}
+		neighbours: neighbours{listed: map[string]listedDir{}}}
 	r.setDefaults()
 	var faults []error
 	var err error

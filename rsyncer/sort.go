@@ -62,7 +62,7 @@ func (s *sorter) fail(c fastsync.Change, reason string) {
 
 // put places a change, unless another run lists the directory that the path is in.
 func (s *sorter) put(k kind, p string, c fastsync.Change, info fs.FileInfo) {
-	if !s.near.name(path.Dir(p), p, info) {
+	if !s.near.free(path.Dir(p), p, info) {
 		s.out.Waits = append(s.out.Waits, c)
 		return
 	}

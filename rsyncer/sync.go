@@ -18,8 +18,8 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 	defer r.use(ctx, lane)()
 	var near *neighbour
 	if lane == fastsync.Live && !r.pull { // bulk takes its time, and nobody waits for it
-		near = r.neighbours.join()
-		defer near.leave()
+		near = &neighbour{all: &r.neighbours}
+		defer func() { near.ended(near.begun()) }()
 	}
 	var seen fastsync.Outcome
 	err := r.shipInTurn(ctx, &s, &sorter{
