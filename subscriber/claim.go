@@ -61,8 +61,8 @@ func (q *queue) announce(ctx context.Context) (*redis.PubSub, error) {
 	return ps, nil
 }
 
-// vacant waits for nothing: it returns the claim that this process may take over,
-// "" for none, or an error that wraps ErrServed while another process has it.
+// vacant returns the claim that this process may take over, "" for none, or an error
+// that wraps ErrServed while another process has it.
 func (q *queue) vacant(ctx context.Context) (claim string, err error) {
 	claim, err = q.redis.Get(ctx, q.keys.Claim(q.group)).Result()
 	if errors.Is(err, redis.Nil) {

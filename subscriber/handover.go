@@ -80,7 +80,7 @@ func (l *loop) waiting() []fastsync.Change {
 	ofSweep := func(s source) bool { return s.id == "" }
 	for _, on := range []*lane{l.live, l.bulk} {
 		for _, it := range on.waiting {
-			if !it.held && (len(it.sources) == 0 || !slices.ContainsFunc(it.sources, ofSweep)) {
+			if !it.held && !slices.ContainsFunc(it.sources, ofSweep) {
 				hand = append(hand, it.key())
 			}
 		}
