@@ -33,7 +33,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		if it.gone && !g.released {
 			s.deleted++
 		}
-		if r.pull && it.dir && it.made {
+		if _, ours := g.at[it.path]; it.dir && it.made && (r.pull || ours) {
 			g.made[it.path] = true
 		}
 		if i, ok := g.at[it.path]; ok && g.jobs[i].aged {

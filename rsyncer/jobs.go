@@ -30,7 +30,7 @@ type group struct {
 	at       map[string]int       // path → place in jobs: no path twice in a list
 	told     map[string]bool      // aged paths of which a run said something
 	read     bool                 // contents are compared, not only sizes and times
-	made     map[string]bool      // directories that the last run of a pull has made
+	made     map[string]bool      // directories that the last run has made
 	tops     bool                 // what a pull had taken for directories
 }
 

@@ -26,12 +26,18 @@ type session struct {
 	deleted int // paths deleted so far, against Config.MaxDelete
 	// undeleted says that the last run left all of its deletions out.
 	undeleted bool
+	made      map[string]bool // directories that are new at the target: nothing of theirs is gone
 }
 
 // ship runs a group's jobs, so many at a time.
 func (r *Rsyncer) ship(ctx context.Context, s *session, g *group) error {
 	if g == nil {
 		return nil
+	}
+	if g.kind == listingPrunes || g.kind == treePrunes {
+		if g.jobs = slices.DeleteFunc(g.jobs, func(j job) bool { return s.made[j.path] }); len(g.jobs) == 0 {
+			return nil
+		}
 	}
 	for _, part := range g.parts() {
 		err := r.shipPart(ctx, s, g, part)
@@ -88,6 +94,9 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 		}
 	}
 	res := r.carry(ctx, s, g, jobs)
+	if g.kind == entries {
+		maps.Copy(s.made, g.made)
+	}
 	if errors.Is(res.err, errWanted) && ctx.Err() == nil {
 		s.outcome.Cut = true
 		for _, j := range jobs {

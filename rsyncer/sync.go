@@ -11,7 +11,7 @@ import (
 // Sync ships changes over a lane. An error means that a run failed as a whole and wraps
 // a [fastsync.RunError]; the outcome then holds only what was settled before.
 func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
-	s := session{lane: lane, begun: time.Now()}
+	s := session{lane: lane, begun: time.Now(), made: map[string]bool{}}
 	if len(changes) == 0 {
 		return s.outcome, nil
 	}

@@ -15,6 +15,7 @@ func TestDeletionsThatAnotherPathHinderedGoRoundAgain(t *testing.T) {
 	cfg.Delete = true
 	write(t, cfg.Source, "bad/f", "f")
 	write(t, cfg.Source, "good/f", "f")
+	write(t, cfg.Target, "bad/f", "x")
 	write(t, cfg.Target, "good/gone", "x")
 	// After the look a directory comes where the target has a file: it is read for
 	// deletions, but not made by their run.
