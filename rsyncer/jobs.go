@@ -60,6 +60,17 @@ func (g *group) add(j job) {
 	g.jobs = append(g.jobs, j)
 }
 
+// except is the group without the jobs for some paths.
+func (g *group) except(paths map[string]bool) *group {
+	rest := &group{kind: g.kind, released: g.released, at: map[string]int{}}
+	for _, j := range g.jobs {
+		if !paths[j.path] {
+			rest.add(j)
+		}
+	}
+	return rest
+}
+
 // len counts the jobs of kinds that ship.
 func (g *groups) len() (n int) {
 	for _, one := range g[:2*int(deletes)] {

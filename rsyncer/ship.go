@@ -35,7 +35,7 @@ func (r *Rsyncer) ship(ctx context.Context, s *session, g *group) error {
 		return nil
 	}
 	if g.kind == listingPrunes || g.kind == treePrunes {
-		if g.jobs = slices.DeleteFunc(g.jobs, func(j job) bool { return s.made[j.path] }); len(g.jobs) == 0 {
+		if g = g.except(s.made); len(g.jobs) == 0 {
 			return nil
 		}
 	}
