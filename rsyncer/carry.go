@@ -51,6 +51,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		defer r.pool.done()
 		if p != nil {
 			begun := time.Now()
+			p.near.Store(s.near)
 			res := p.feed(ctx, stdin, found, r.cfg.Stall/sooner)
 			if ctx.Err() != nil {
 				return res
@@ -67,7 +68,7 @@ func (r *Rsyncer) carry(ctx context.Context, s *session, g *group, jobs []job) r
 		}
 	}
 	r.await(ctx, s.lane)
-	return r.cold(ctx, call{s.lane, r.operands(append(r.args(s.lane, want()), g.more()...)), stdin, found})
+	return r.cold(ctx, call{s.lane, r.operands(append(r.args(s.lane, want()), g.more()...)), stdin, found, s.near})
 }
 
 // cold starts an rsync for a run. If it was refused before it said anything,

@@ -96,7 +96,7 @@ func (r *Rsyncer) Compare(ctx context.Context, changes []fastsync.Change, found 
 // compareRun returns an [fastsync.Unread] on exit 23: a directory that cannot
 // be read hides what differs below it, and equality must not be claimed.
 func (r *Rsyncer) compareRun(ctx context.Context, args []string, stdin []byte, each func(item)) error {
-	res := r.cold(ctx, call{fastsync.Bulk, args, stdin, each})
+	res := r.cold(ctx, call{fastsync.Bulk, args, stdin, each, nil})
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}

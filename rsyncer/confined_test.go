@@ -37,7 +37,7 @@ func TestNoRaceLeadsOutOfTheRoot(t *testing.T) {
 			if why := r.Unconfined(); (why != nil) != unconfined {
 				t.Fatal(why)
 			}
-			res := r.run(context.Background(), call{fastsync.Live, r.operands(r.args(fastsync.Live, r.everyday())), []byte("/keep\x00/link/secret\x00"), func(item) {}})
+			res := r.run(context.Background(), call{fastsync.Live, r.operands(r.args(fastsync.Live, r.everyday())), []byte("/keep\x00/link/secret\x00"), func(item) {}, nil})
 			if read(target, "keep") != "keep" || (read(target, "link/secret") == "canary") != unconfined {
 				t.Errorf("unconfined %v: %q, %q, %+v", unconfined, read(target, "keep"), read(target, "link/secret"), res)
 			}
@@ -79,7 +79,7 @@ func TestNothingIsWrittenBesideTheTarget(t *testing.T) {
 		cfg.Unconfined = unconfined
 		r := open(t, cfg)
 		outside := t.TempDir()
-		res := r.run(context.Background(), call{fastsync.Live, append(r.common(fastsync.Live), "--", r.source+"keep", outside+"/"), nil, func(item) {}})
+		res := r.run(context.Background(), call{fastsync.Live, append(r.common(fastsync.Live), "--", r.source+"keep", outside+"/"), nil, func(item) {}, nil})
 		if (read(outside, "keep") == "keep") != unconfined {
 			t.Errorf("unconfined %v: %+v", unconfined, res)
 		}
@@ -101,7 +101,7 @@ func TestTheRemoteShellStaysOutside(t *testing.T) {
 	cfg.Rsh = script(t, `cat `+dir+`/key > `+dir+`/seen; echo "it's $*" >> `+dir+`/seen; ps -o ppid=,pgid= $$ >> `+dir+`/seen; echo "no such luck" >&2; exit 7`)
 	r := open(t, cfg)
 	must(t, r.Unconfined())
-	res := r.run(context.Background(), call{fastsync.Live, r.operands(r.args(fastsync.Live, r.everyday())), nil, func(item) {}})
+	res := r.run(context.Background(), call{fastsync.Live, r.operands(r.args(fastsync.Live, r.everyday())), nil, func(item) {}, nil})
 	if seen := read(dir, "seen"); !strings.HasPrefix(seen, "keyit's nowhere rsync --server ") {
 		t.Errorf("it saw %q", seen)
 	}

@@ -139,6 +139,6 @@ func (r *Rsyncer) areDirectories(ctx context.Context, lane fastsync.Lane, asked 
 		if it.dir {
 			found[it.path] = true
 		}
-	}})
+	}, nil})
 	return found, r.judge(ctx, res)
 }

@@ -71,10 +71,12 @@ func (r *Rsyncer) tryLocked(cmd *exec.Cmd, files confine.Files, file string) err
 }
 
 // serve lets it have the files of the root that it opens, but for those that are
-// being written, and ends it when a writer waits for one.
+// being written or that another Sync has, and ends it when a writer waits for one.
 func (p *process) serve() {
 	defer close(p.served)
 	p.lock.Serve(readlock.Told{
+		Asked:  func(path string) bool { return p.near.Load().opens(path) },
+		Closed: func() { p.near.Load().closes() },
 		Refused: func(path string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

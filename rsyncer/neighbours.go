@@ -2,17 +2,25 @@ package rsyncer
 
 import (
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 )
 
-// neighbours knows which directories runs of the live lane list, with all that is
-// in them, so that no other one ships or deletes there meanwhile: of two runs that
-// have one file, the one that read the older version may be the last to put it
-// there, and what one deletes the other may bring back.
+// neighbours knows what the Syncs under way have in hand, so that no two of them
+// have the same: of two runs that ship one file, the one that read the older version
+// may be the last to put it there, and what one deletes the other may bring back.
 type neighbours struct {
 	mu     sync.Mutex
+	active []*neighbour
+	// listed are the directories that runs of the live lane list, with all that is in them.
 	listed map[string]listedDir
+	// hands has who ships or deletes a path over the live lane because of its change.
+	hands map[string]*neighbour
+}
+
+func newNeighbours() *neighbours {
+	return &neighbours{listed: map[string]listedDir{}, hands: map[string]*neighbour{}}
 }
 
 // listedDir is a directory that ships with all that is in it.
@@ -23,19 +31,42 @@ type listedDir struct {
 	doubtful map[string]bool
 }
 
-// neighbour is one Sync among them; nil for one that heeds nobody.
+// neighbour is one Sync among them; nil for one that nobody heeds and that heeds nobody.
 type neighbour struct {
 	all    *neighbours
-	listed []string
+	live   bool // bulk takes its time, and nobody waits for it
+	held   inHand
+	flying flying
 }
+
+// inHand is what a part of a Sync has in hand.
+type inHand struct{ listed, paths []string }
 
 // lately is how long before a listing a file's change may still be on its way here.
 const lately = 10 * time.Second
 
+func (a *neighbours) enter(live bool) *neighbour {
+	n := &neighbour{all: a, live: live}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active = append(a.active, n)
+	return n
+}
+
+func (n *neighbour) leave() {
+	if n == nil {
+		return
+	}
+	n.ended(n.begun())
+	n.all.mu.Lock()
+	defer n.all.mu.Unlock()
+	n.all.active = slices.DeleteFunc(n.all.active, func(o *neighbour) bool { return o == n })
+}
+
 // free tells whether this Sync may ship p in a directory, or with nil delete it:
 // nobody else lists it there. What is new since need not wait.
 func (n *neighbour) free(dir, p string, info fs.FileInfo) bool {
-	if n == nil {
+	if n == nil || !n.live {
 		return true
 	}
 	n.all.mu.Lock()
@@ -44,9 +75,54 @@ func (n *neighbour) free(dir, p string, info fs.FileInfo) bool {
 	return !ok || l.by == n || info != nil && !l.doubtful[p] && changeTime(info).After(l.at.Add(-tick))
 }
 
+// take notes that this Sync ships or deletes p because of its change, unless another
+// one's rsync has just read it on its way through a directory.
+func (n *neighbour) take(p string) bool {
+	if n == nil || !n.live {
+		return true
+	}
+	n.all.mu.Lock()
+	defer n.all.mu.Unlock()
+	for _, other := range n.all.active {
+		if other != n && other.flying.has(p, time.Now()) {
+			return false
+		}
+	}
+	n.all.hands[p] = n
+	n.held.paths = append(n.held.paths, p)
+	return true
+}
+
+// opens tells whether this Sync's rsync may read p: nobody else has it in hand.
+func (n *neighbour) opens(p string) bool {
+	if n == nil {
+		return true
+	}
+	n.all.mu.Lock()
+	defer n.all.mu.Unlock()
+	switch n.all.hands[p] {
+	case n: // which nobody else takes
+	case nil:
+		n.flying.reads(p, time.Now())
+	default:
+		return false
+	}
+	return true
+}
+
+// closes follows once the rsync has read what it opened last.
+func (n *neighbour) closes() {
+	if n == nil {
+		return
+	}
+	n.all.mu.Lock()
+	defer n.all.mu.Unlock()
+	n.flying.lands(time.Now())
+}
+
 // list notes that this Sync lists a directory, unless another one does.
 func (n *neighbour) list(dir string, doubtful map[string]bool) bool {
-	if n == nil {
+	if n == nil || !n.live {
 		return true
 	}
 	n.all.mu.Lock()
@@ -54,29 +130,34 @@ func (n *neighbour) list(dir string, doubtful map[string]bool) bool {
 	if l, ok := n.all.listed[dir]; ok && l.by != n {
 		return false
 	}
-	n.listed = append(n.listed, dir)
+	n.held.listed = append(n.held.listed, dir)
 	n.all.listed[dir] = listedDir{n, time.Now(), doubtful}
 	return true
 }
 
-// begun gives what is listed so far, for ended once that has shipped.
-func (n *neighbour) begun() (dirs []string) {
+// begun gives what is in hand so far, for ended once that has shipped.
+func (n *neighbour) begun() (h inHand) {
 	if n == nil {
-		return nil
+		return inHand{}
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	dirs, n.listed = n.listed, nil
-	return dirs
+	h, n.held = n.held, inHand{}
+	return h
 }
 
-func (n *neighbour) ended(dirs []string) {
+func (n *neighbour) ended(h inHand) {
 	if n == nil {
 		return
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	for _, dir := range dirs {
+	for _, dir := range h.listed {
 		delete(n.all.listed, dir)
+	}
+	for _, p := range h.paths {
+		if n.all.hands[p] == n {
+			delete(n.all.hands, p)
+		}
 	}
 }

@@ -47,10 +47,11 @@ type process struct {
 	stdin   *os.File
 	marked  bool // its list has begun, by an entry that rsync skips
 	found   atomic.Pointer[func(item)]
-	lines   atomic.Int64 // seen so far: read by the watchdog
-	refused atomic.Bool  // ssh had to log in by itself
-	channel *channel     // that it goes through; nil for none
-	escort  *escort      // its remote shell outside of its confinement; nil for none
+	near    atomic.Pointer[neighbour] // whose files it reads
+	lines   atomic.Int64              // seen so far: read by the watchdog
+	refused atomic.Bool               // ssh had to log in by itself
+	channel *channel                  // that it goes through; nil for none
+	escort  *escort                   // its remote shell outside of its confinement; nil for none
 	lock    *readlock.Lock
 	served  chan struct{} // closed when nobody serves the lock any more
 	target  os.FileInfo   // a local target's folder as it was when it started
@@ -70,6 +71,7 @@ type call struct {
 	args  []string
 	stdin []byte
 	found func(item)
+	near  *neighbour // nil where it reads for nobody
 }
 
 // start runs rsync up to the point where it waits for its list, through a
@@ -250,6 +252,7 @@ func (r *Rsyncer) run(ctx context.Context, c call) result {
 	if err != nil {
 		return result{code: 127, err: err}
 	}
+	p.near.Store(c.near)
 	return p.feed(ctx, c.stdin, c.found, r.cfg.Stall)
 }
 

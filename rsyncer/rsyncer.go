@@ -72,7 +72,7 @@ type Rsyncer struct {
 	shares map[fastsync.Lane]*share // empty where there is no ssh to share
 	limits limits                   // usual, but in tests
 
-	neighbours neighbours
+	neighbours *neighbours
 
 	channels    *channels
 	confinement confinement
@@ -82,7 +82,7 @@ type Rsyncer struct {
 // nothing, but remembers which directory the root is.
 func New(cfg Config) (*Rsyncer, error) {
 	r := &Rsyncer{cfg: cfg, pull: remote(cfg.Source), limits: usual,
-		neighbours: neighbours{listed: map[string]listedDir{}}}
+		neighbours: newNeighbours()}
 	r.setDefaults()
 	var faults []error
 	var err error

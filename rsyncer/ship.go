@@ -21,6 +21,7 @@ const (
 // session is what the runs of one Sync share.
 type session struct {
 	lane    fastsync.Lane
+	near    *neighbour
 	begun   time.Time // before its paths were looked at
 	outcome fastsync.Outcome
 	deleted int // paths deleted so far, against Config.MaxDelete
@@ -156,7 +157,7 @@ func (r *Rsyncer) ready(ctx context.Context) error {
 	}
 	args := append(r.common(fastsync.Bulk), "--list-only", "-d", "--", r.source)
 	n := 0
-	res := r.cold(ctx, call{fastsync.Bulk, args, nil, func(item) {}})
+	res := r.cold(ctx, call{fastsync.Bulk, args, nil, func(item) {}, nil})
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		} else {
 			open[it.path] = verdictOn(it.path, first.notes)
 		}
-	}})
+	}, nil})
 	if err := r.judge(ctx, res); err != nil {
 		return nil, err
 	}

@@ -60,9 +60,10 @@ func (s *sorter) fail(c fastsync.Change, reason string) {
 	s.out.Failed = append(s.out.Failed, fastsync.Failure{Change: c, Reason: reason})
 }
 
-// put places a change, unless another run lists the directory that the path is in.
+// put places a change, unless another run has the path, or lists the directory
+// that it is in.
 func (s *sorter) put(k kind, p string, c fastsync.Change, info fs.FileInfo) {
-	if !s.near.free(path.Dir(p), p, info) {
+	if !s.near.free(path.Dir(p), p, info) || !s.near.take(p) {
 		s.out.Waits = append(s.out.Waits, c)
 		return
 	}

@@ -133,7 +133,7 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 	asks := s.r.asks()
 	for _, e := range found {
 		switch {
-		case asks && e.info.Mode().IsRegular() && s.r.beingWritten(e.path):
+		case asks && e.info.Mode().IsRegular() && s.r.beingWritten(e.path), !s.near.take(e.path):
 			s.out.Again = append(s.out.Again, fastsync.Change{Path: e.path, Scope: fastsync.Entry})
 		case e.info.IsDir() || e.info.Mode().IsRegular() || e.info.Mode()&fs.ModeSymlink != 0:
 			s.to.add(entries, e.path, c, e.info)

@@ -150,7 +150,7 @@ func TestAnRsyncThatCannotBeStartedNowIsTriedAgainSoon(t *testing.T) {
 	r := open(t, setup(t))
 	var res result
 	withoutDescriptors(t, func() {
-		res = r.run(t.Context(), call{fastsync.Live, []string{"--version"}, nil, func(item) {}})
+		res = r.run(t.Context(), call{fastsync.Live, []string{"--version"}, nil, func(item) {}, nil})
 	})
 	if err := r.judge(t.Context(), res); fastsync.ClassOf(err) != fastsync.Transient || !strings.Contains(err.Error(), "LimitNOFILE") {
 		t.Errorf("%v", err)

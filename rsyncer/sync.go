@@ -16,14 +16,13 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 		return s.outcome, nil
 	}
 	defer r.use(ctx, lane)()
-	var near *neighbour
-	if lane == fastsync.Live && !r.pull { // bulk takes its time, and nobody waits for it
-		near = &neighbour{all: &r.neighbours}
-		defer func() { near.ended(near.begun()) }()
+	if !r.pull {
+		s.near = r.neighbours.enter(lane == fastsync.Live)
+		defer s.near.leave()
 	}
 	var seen fastsync.Outcome
 	err := r.shipInTurn(ctx, &s, &sorter{
-		r: r, lane: lane, remove: r.cfg.Delete, near: near, out: &seen, begun: s.begun, most: maxJobs,
+		r: r, lane: lane, remove: r.cfg.Delete, near: s.near, out: &seen, begun: s.begun, most: maxJobs,
 	}, changes)
 	s.outcome.Failed = append(s.outcome.Failed, seen.Failed...)
 	s.outcome.Again = append(s.outcome.Again, seen.Again...)
@@ -39,12 +38,12 @@ func (r *Rsyncer) shipInTurn(ctx context.Context, s *session, to *sorter, change
 	for ready := to.ready(); err == nil; ready = to.ready() {
 		var ahead sync.WaitGroup
 		more, looked := len(left) > 0, error(nil)
-		listed := to.near.begun()
+		held := to.near.begun()
 		if more {
 			ahead.Go(func() { left, looked = to.sort(left) })
 		}
 		err = r.shipAll(ctx, s, ready[:])
-		to.near.ended(listed)
+		to.near.ended(held)
 		ahead.Wait()
 		if err == nil {
 			err = looked

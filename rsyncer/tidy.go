@@ -59,7 +59,7 @@ func (r *Rsyncer) tidy(ctx context.Context, what []string, stdin []byte) error {
 		"--existing", "--ignore-existing", "--delete", "--ignore-errors",
 		"--filter=R " + fastsync.PartialDir + "/***", "--filter=P *", // before the operator's patterns
 	}, r.common(fastsync.Bulk))
-	return r.judge(ctx, r.cold(ctx, call{fastsync.Bulk, r.operands(args), stdin, func(item) {}}))
+	return r.judge(ctx, r.cold(ctx, call{fastsync.Bulk, r.operands(args), stdin, func(item) {}, nil}))
 }
 
 // partial is the folder of cut files that p is or is in, or "".

@@ -26,7 +26,7 @@ func (r *Rsyncer) Settle(ctx context.Context, changes []fastsync.Change) error {
 		}
 		for from := 0; from < len(part); from += maxEntries {
 			list := timesList(k, part[from:min(from+maxEntries, len(part))])
-			res := r.cold(ctx, call{fastsync.Bulk, r.operands(r.timesArgs(k)), list, func(item) {}})
+			res := r.cold(ctx, call{fastsync.Bulk, r.operands(r.timesArgs(k)), list, func(item) {}, nil})
 			if err := r.judge(ctx, res); err != nil {
 				return err
 			}

@@ -84,7 +84,7 @@ var processFaults = []fault{
 		set: apart, harm: crash(theSub), heal: again,
 	},
 	{
-		name: "subscriber stopped, another takes over", promised: "it goes on within 60 s; never an older version over a newer, but for what was on its way: that is put right within 1 s", killed: true, settles: minute,
+		name: "subscriber stopped, another takes over", promised: "it goes on within 60 s; never an older version over a newer, but for what its rsync had read when it was stopped: that is put right within 1 s", killed: true, settles: minute,
 		set: apart, harm: takeOver, heal: func(context.Context, *rig) error { return nil },
 	},
 	{
@@ -93,9 +93,9 @@ var processFaults = []fault{
 	},
 }
 
-// older is for how long a target may show an older version than it did: what the
-// bulk lane, or an rsync that was stopped, had read before the live lane shipped the
-// newer is put there, and that is shipped again.
+// older is for how long a target may show an older version than it did: what an
+// rsync had read when it was stopped with its fastsync it puts there when it goes on,
+// and that is shipped again.
 const older = time.Second
 
 // versions writes a file over and over, each time with a higher number, and sees

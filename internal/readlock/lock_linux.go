@@ -131,13 +131,20 @@ func (l *Lock) answer(n notification) {
 	case errors.As(err, &failed):
 		l.respond(response{id: n.id, errno: -int32(failed)})
 	case errors.Is(err, errBusy):
-		l.told.Refused(name)
-		l.respond(response{id: n.id, errno: -int32(unix.ENOENT)})
+		l.refuse(n, name)
 	case err != nil:
 		l.respond(response{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
+	case l.told.Asked != nil && !l.told.Asked(name):
+		l.refuse(n, name)
 	default:
 		l.hand(n, fd, name)
 	}
+}
+
+// refuse says that a file is not there.
+func (l *Lock) refuse(n notification, name string) {
+	l.told.Refused(name)
+	l.respond(response{id: n.id, errno: -int32(unix.ENOENT)})
 }
 
 // respond fails only where the program is not waiting any more.
@@ -178,6 +185,9 @@ func (l *Lock) look() {
 	switch lease, err := l.lease(); {
 	case err != nil: // it has closed it
 		l.reading = nil
+		if l.told.Closed != nil {
+			l.told.Closed()
+		}
 	case lease != unix.F_RDLCK:
 		l.ending = true
 		l.told.Wanted(l.reading.path)

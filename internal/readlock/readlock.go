@@ -18,9 +18,15 @@ var ErrUnsupported = errors.New("only Linux 5.14 and later on amd64 and arm64 le
 
 // Told are the calls that Serve makes, one at a time. Paths are below the root.
 type Told struct {
-	// Refused is called for a file that somebody has open for writing, before the
-	// program is told that it is not there.
+	// Asked tells whether the program may have a file that nobody has open for
+	// writing; nil for always.
+	Asked func(path string) bool
+	// Refused is called for a file that it may not have, before the program is told
+	// that it is not there.
 	Refused func(path string)
+	// Closed is called a moment after the program has closed the file that it got
+	// last, unless it gets another before.
+	Closed func()
 	// Wanted is called once, when a writer waits for a file that the program still
 	// reads. Writers wait until the program has closed it, or is ended.
 	Wanted func(path string)
