@@ -123,8 +123,13 @@ func (r *Relay) forward(ctx context.Context, inbox <-chan []fastsync.Event, box 
 }
 
 func (r *Relay) listen(ctx context.Context, inbox chan<- []fastsync.Event, box *held, subscribed *bool) error {
-	ps := r.cfg.Redis.Subscribe(ctx, r.cfg.Channel)
+	ps := r.cfg.Redis.Subscribe(ctx)
 	defer func() { _ = ps.Close() }()
+	// Where this fails go-redis connects anew at once, and asks for those channels
+	// alone that it knew before: it would hear nothing, and find nothing amiss.
+	if err := ps.Subscribe(ctx, r.cfg.Channel); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
 	received := make(chan any)
 	failed := make(chan error, 1)
 	stop, cancel := context.WithCancel(ctx)

@@ -99,6 +99,14 @@ func say(t *testing.T, client *redis.Client, messages ...string) {
 	}
 }
 
+// What a broken connection could not ask for is asked for anew.
+func TestTheRelayHearsAlthoughItsFirstConnectionsBreak(t *testing.T) {
+	client, to := redistest.Client(t, redistest.Cut(redistest.Start(t), "subscribe", 3)), &sink{}
+	relaying(t, client, to, t.TempDir())
+	say(t, client, "a")
+	eventually(t, "a path", func() bool { return len(to.paths()) == 1 })
+}
+
 func TestEveryMessageBecomesEventsAndARefusedOneHarmsNoOther(t *testing.T) {
 	client, to, root := startRedis(t), &sink{}, t.TempDir()
 	if err := errors.Join(os.Mkdir(filepath.Join(root, "dir"), 0o755), os.Symlink("/etc", filepath.Join(root, "link"))); err != nil {

@@ -51,8 +51,11 @@ func (q *queue) mine() string {
 // Redis drops it when the process is gone. It comes before the claim, which says
 // whether it was granted.
 func (q *queue) announce(ctx context.Context) (*redis.PubSub, error) {
-	ps := q.redis.Subscribe(ctx, q.keys.Alive(q.group, q.holder))
-	_, err := ps.ReceiveTimeout(ctx, ReadWait)
+	ps := q.redis.Subscribe(ctx)
+	err := ps.Subscribe(ctx, q.keys.Alive(q.group, q.holder))
+	if err == nil {
+		_, err = ps.ReceiveTimeout(ctx, ReadWait)
+	}
 	q.unseen = err != nil && strings.HasPrefix(err.Error(), "NOPERM")
 	if err != nil && !q.unseen {
 		_ = ps.Close()

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/redistest"
 )
 
 // named is the queue of a process that gives a target's name to a pair.
@@ -80,6 +81,39 @@ func TestOneProcessServesATarget(t *testing.T) {
 	}
 	if text := client.HGet(ctx, keys.Targets(), "web1").Val(); !strings.Contains(text, "twin's") {
 		t.Errorf("the state is %s", text)
+	}
+}
+
+// A connection that breaks just when it would say what is to be heard must not leave
+// a process that hears no order, or that others take for dead.
+func TestOrdersAreHeardAlthoughConnectionsBreak(t *testing.T) {
+	options := redistest.Start(t)
+	client, ctx := redistest.Client(t, options), t.Context()
+	for broken, word := range map[string]string{"the first": keys.Alive("web1", ""), "the orders'": keys.Control("web1") + "\r\n"} {
+		t.Run(broken, func(t *testing.T) {
+			s := serving(redistest.Client(t, redistest.Cut(options, word, 1)), "web1")
+			hears := func(channel string) bool { return client.PubSubNumSub(ctx, channel).Val()[channel] == 1 }
+			alive, err := s.queue.announce(ctx)
+			for ; err != nil; alive, err = s.queue.announce(ctx) {
+				if ctx.Err() != nil {
+					t.Fatal(err)
+				}
+			}
+			listening, stop := context.WithCancel(ctx)
+			ended := make(chan error, 1)
+			go func() { ended <- s.listen(listening, alive, make(chan string, 100)) }()
+			for _, channel := range []string{keys.Alive("web1", s.queue.holder), keys.Control("web1")} {
+				for end := time.Now().Add(10 * time.Second); !hears(channel); time.Sleep(time.Millisecond) { // a poll, bounded
+					if time.Now().After(end) {
+						t.Fatalf("nobody hears %s", channel)
+					}
+				}
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -59,25 +59,35 @@ func (l *loop) obey(said string, now time.Time) {
 // with the subscription that shows that this process lives.
 func (s *Subscriber) listen(ctx context.Context, ps *redis.PubSub, orders chan<- string) error {
 	for {
-		_ = ps.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target))     // what fails shows below
-		closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // else it waits on
-		for silent := 0; silent < 2; {
-			m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
-			if msg, ok := m.(*redis.Message); ok {
-				send(ctx, orders, msg.Payload)
-			}
-			if silent++; err == nil {
-				silent = 0
-			} else if !isTimeout(err) || ps.Ping(ctx) != nil {
-				break
-			}
-		}
-		closed()
+		s.hear(ctx, ps, orders)
 		_ = ps.Close()
 		if !pause(ctx, 200*time.Millisecond) {
 			return nil
 		}
-		ps = s.cfg.Redis.Subscribe(ctx, s.cfg.Keys.Alive(s.cfg.Target, s.queue.holder))
+		ps = s.cfg.Redis.Subscribe(ctx)
 		send(ctx, orders, look) // for as long as that took, this process may have been taken for dead
+	}
+}
+
+// hear ends with the subscription. One that could not be asked for must not be used:
+// go-redis connects anew at once, and asks for those alone that it knew before.
+func (s *Subscriber) hear(ctx context.Context, ps *redis.PubSub, orders chan<- string) {
+	if !s.queue.unseen && ps.Subscribe(ctx, s.cfg.Keys.Alive(s.cfg.Target, s.queue.holder)) != nil {
+		return
+	}
+	if ps.Subscribe(ctx, s.cfg.Keys.Control(s.cfg.Target)) != nil {
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = ps.Close() })() // else it waits on
+	for silent := 0; silent < 2; {
+		m, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(ReadWait))
+		if msg, ok := m.(*redis.Message); ok {
+			send(ctx, orders, msg.Payload)
+		}
+		if silent++; err == nil {
+			silent = 0
+		} else if !isTimeout(err) || ps.Ping(ctx) != nil {
+			return
+		}
 	}
 }

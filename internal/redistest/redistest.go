@@ -2,9 +2,12 @@
 package redistest
 
 import (
+	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -63,4 +66,30 @@ func Client(t *testing.T, options *redis.Options) *redis.Client {
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// Cut returns options with which some connections break just before they would send
+// a word, so many in all. It is matched as it is written.
+func Cut(options *redis.Options, word string, times int) *redis.Options {
+	cut := *options
+	left := &atomic.Int64{}
+	left.Store(int64(times))
+	cut.Dialer = func(ctx context.Context, network, at string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, at)
+		return &cutting{c, word, left}, err
+	}
+	return &cut
+}
+
+type cutting struct {
+	net.Conn
+	word string
+	left *atomic.Int64
+}
+
+func (c *cutting) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(c.word)) && c.left.Add(-1) >= 0 {
+		_ = c.Close()
+	}
+	return c.Conn.Write(b)
 }
