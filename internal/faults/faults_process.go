@@ -3,10 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/fastsync/fastsync/internal/lab"
@@ -98,51 +94,6 @@ var processFaults = []fault{
 // and that is shipped again.
 const older = time.Second
 
-// versions writes a file over and over, each time with a higher number, and sees
-// that the target does not go back for longer than that.
-func (r *rig) versions(ctx context.Context) func() error {
-	ctx, cancel := context.WithCancel(ctx)
-	const file = "keep-version"
-	var both sync.WaitGroup
-	both.Go(func() {
-		for ctx.Err() == nil {
-			r.version++ // on from the last injection's
-			beside, body := filepath.Join(r.root, "keep-next"), []byte(strconv.Itoa(r.version))
-			if os.WriteFile(beside, append(head(body), body...), 0o644) == nil {
-				_ = os.Rename(beside, filepath.Join(r.root, file))
-			}
-			_ = lab.Pause(ctx, 20*time.Millisecond)
-		}
-	})
-	var longest time.Duration
-	both.Go(func() {
-		newest, newer := 0, time.Now() // newer is when it was last seen
-		for ctx.Err() == nil {
-			text, err := os.ReadFile(filepath.Join(r.target, file))
-			n, bad := strconv.Atoi(string(text[min(len(text), headLen):]))
-			if err == nil && bad == nil {
-				if n >= newest {
-					newest, newer = n, time.Now()
-				} else {
-					longest = max(longest, time.Since(newer))
-				}
-			}
-			_ = lab.Pause(ctx, time.Millisecond)
-		}
-	})
-	return func() error {
-		cancel()
-		both.Wait()
-		if longest == 0 {
-			return nil
-		}
-		if r.longest("an older version after a newer", longest); longest > older {
-			return fmt.Errorf("an older file lay over a newer for %s", longest)
-		}
-		return nil
-	}
-}
-
 // takeOver stops a subscriber with its rsyncs beside another, for longer than
 // its lease, and lets it go on.
 func takeOver(ctx context.Context, r *rig) error {
@@ -150,7 +101,7 @@ func takeOver(ctx context.Context, r *rig) error {
 	if err := r.startSub(); err != nil {
 		return err
 	}
-	forward := r.versions(ctx)
+	back := r.versions(ctx, "keep-version")
 	if err := lab.Pause(ctx, r.random(time.Second, 3*time.Second)); err != nil {
 		return err
 	}
@@ -171,8 +122,8 @@ func takeOver(ctx context.Context, r *rig) error {
 	if err := lab.Pause(ctx, 5*time.Second); err != nil {
 		return err
 	}
-	if err := forward(); err != nil {
-		return err
+	if longest := back(); longest > older {
+		return fmt.Errorf("an older file lay over a newer for %s", longest)
 	}
 	first.End()
 	return nil

@@ -252,6 +252,10 @@ var sourceFaults = []fault{
 		},
 	},
 	{
+		name: "a file is rewritten while bulk ships it", promised: "never an older version over a newer", fast: true,
+		set: sure, harm: passedOver,
+	},
+	{
 		name: "a file is written slowly", promised: "nothing of it ships before it is closed",
 		set: sure, harm: func(ctx context.Context, r *rig) error { return writeSlowly(ctx, r, r.long) },
 	},

@@ -48,6 +48,11 @@ var (
 	handed = patch{"subscriber/handover.go", "for some := range slices.Chunk(changes, page) {", "for some := range slices.Chunk(changes[:0], page) {"}
 	// inherited: what another process of the target has read and not acknowledged is taken over.
 	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, asked, s.queue.patience)", "strangers.longer(false && got.pending > held, asked, s.queue.patience)"}
+	// inHand: no run reads what another has in hand, and none ships what another has just read.
+	inHand = []patch{
+		{"rsyncer/neighbours.go", "switch n.all.hands[p] {", "switch n.all.hands[\"\"] {"},
+		{"rsyncer/neighbours.go", "if other != n && other.flying", "if false && other.flying"},
+	}
 	// full: nothing is deleted because of a root that is empty.
 	full = []patch{
 		{"rsyncer/gate.go", "dir.Readdirnames(1); errors.Is(err, io.EOF) {", "dir.Readdirnames(1); errors.Is(err, io.EOF) && false {"},
@@ -138,6 +143,7 @@ var protections = map[string][]patch{
 	"rewritten with equal size in one second": {
 		{"rsyncer/args.go", `"--modify-window=-1",`, `"--modify-window=0",`},
 	},
+	"a file is rewritten while bulk ships it": inHand,
 	"a file is written slowly": {
 		locked,
 		{"internal/lease/lease.go", "unix.F_SETLEASE, unix.F_RDLCK) }); err != nil {", "unix.F_SETLEASE, unix.F_RDLCK) }); false && err != nil {"},

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/fastsync/fastsync/internal/lab"
@@ -112,4 +114,75 @@ func (r *rig) staysWhole(ctx context.Context, file string) func() error {
 		}
 		return nil
 	}
+}
+
+// versions writes a file over and over, each time with a higher number; the function
+// that it returns ends that and tells for how long the target went back at most.
+func (r *rig) versions(ctx context.Context, file string) (back func() time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	var both sync.WaitGroup
+	both.Go(func() {
+		for ctx.Err() == nil {
+			r.version++ // on from the last injection's
+			next, body := filepath.Join(r.root, filepath.Dir(file), "keep-next"), []byte(strconv.Itoa(r.version))
+			if os.WriteFile(next, append(head(body), body...), 0o644) == nil {
+				_ = os.Rename(next, filepath.Join(r.root, file))
+			}
+			_ = lab.Pause(ctx, 20*time.Millisecond)
+		}
+	})
+	var longest time.Duration
+	both.Go(func() {
+		newest, newer := 0, time.Now() // newer is when it was last seen
+		for ctx.Err() == nil {
+			text, err := os.ReadFile(filepath.Join(r.target, file))
+			n, bad := strconv.Atoi(string(text[min(len(text), headLen):]))
+			if err == nil && bad == nil {
+				if n >= newest {
+					newest, newer = n, time.Now()
+				} else {
+					longest = max(longest, time.Since(newer))
+				}
+			}
+			_ = lab.Pause(ctx, time.Millisecond)
+		}
+	})
+	return func() time.Duration {
+		cancel()
+		both.Wait()
+		if longest > 0 {
+			r.longest("an older version after a newer", longest)
+		}
+		return longest
+	}
+}
+
+// passedOver rewrites a file of a directory that is too large for the live lane,
+// while that ships over the bulk lane all the time.
+func passedOver(ctx context.Context, r *rig) error {
+	if err := r.remove("keep-large-*"); err != nil {
+		return err
+	}
+	dir := fmt.Sprintf("keep-large-%d", r.next())
+	if err := os.Mkdir(filepath.Join(r.root, dir), 0o755); err != nil {
+		return err
+	}
+	for i := range 1200 {
+		if err := os.WriteFile(filepath.Join(r.root, dir, strconv.Itoa(i)), record(r.rng, 100), 0o644); err != nil {
+			return err
+		}
+	}
+	back := r.versions(ctx, filepath.Join(dir, "version"))
+	for range 30 {
+		if err := r.say(ctx, []string{`{"path":"` + dir + `","scope":"tree"}`}); err != nil {
+			return err
+		}
+		if err := lab.Pause(ctx, r.random(50*time.Millisecond, 250*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	if longest := back(); longest > 0 {
+		return fmt.Errorf("an older version lay over a newer for %s", longest)
+	}
+	return nil
 }
