@@ -182,6 +182,7 @@ func (c *catchUp) tell(p string, scope fastsync.Scope) error {
 	if scope != fastsync.Listing {
 		return c.emit(p, scope)
 	}
+	c.w.blind.add(p) // before the look at what is in it
 	if c.listings = append(c.listings, p); len(c.listings) < mostListings {
 		return nil
 	}

@@ -117,6 +117,7 @@ func (l *loop) merge(r rewalk) {
 		}
 	}
 	for _, dir := range r.changed {
+		l.w.blind.add(dir)
 		l.put(dir, fastsync.Listing)
 	}
 	for _, dir := range r.gone {

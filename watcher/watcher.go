@@ -110,6 +110,7 @@ type Watcher struct {
 	// started and ended are closed when Run is; between them it answers asked.
 	started, ended chan struct{}
 	asked          chan chan<- Status
+	blind          blind
 	// faults stands in for the kernel's errors in tests.
 	faults chan error
 	// handed wakes the loop for the paths in open.
