@@ -3,8 +3,6 @@ package watcher
 import (
 	"path"
 	"sync"
-
-	"github.com/fastsync/fastsync"
 )
 
 // blind knows in which directories something may have gone while nobody watched:
@@ -36,14 +34,14 @@ func (b *blind) note(dir string) {
 	b.dirs[dir] = true
 }
 
-// scope is that of an empty directory which was made just now: what comes into it is
-// told, but what another one of its name had may have to go.
-func (b *blind) scope(dir string) fastsync.Scope {
+// made notes a new directory, and tells whether another one of its name may have gone
+// unseen.
+func (b *blind) made(dir string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.all && !b.dirs[path.Dir(dir)] {
-		return fastsync.Entry
+		return false
 	}
 	b.note(dir)
-	return fastsync.Listing
+	return true
 }

@@ -3,8 +3,6 @@ package watcher
 import (
 	"fmt"
 	"testing"
-
-	"github.com/fastsync/fastsync"
 )
 
 // Where too many directories would have to be remembered, each counts.
@@ -13,10 +11,10 @@ func TestWhatMayHaveGoneUnseenIsBounded(t *testing.T) {
 	for i := range mostBlind {
 		b.add(fmt.Sprint(i))
 	}
-	if b.scope("0/d") != fastsync.Listing {
+	if !b.made("0/d") {
 		t.Error("one of them is not known")
 	}
-	if b.scope("another/d") != fastsync.Listing || len(b.dirs) > 0 {
+	if !b.made("another/d") || len(b.dirs) > 0 {
 		t.Errorf("%d directories are remembered, or one was forgotten", len(b.dirs))
 	}
 }

@@ -49,7 +49,7 @@ func (g *gatherer) fold(now time.Time) {
 	}
 	entries := map[string]int{}
 	for p, r := range g.ready {
-		if r.Scope == fastsync.Entry {
+		if r.Scope == fastsync.Entry && !r.relisted {
 			entries[path.Dir(p)]++
 		}
 	}
@@ -59,7 +59,7 @@ func (g *gatherer) fold(now time.Time) {
 		}
 	}
 	for p, r := range g.ready {
-		if dir := path.Dir(p); r.Scope == fastsync.Entry && entries[dir] > 0 {
+		if dir := path.Dir(p); r.Scope == fastsync.Entry && !r.relisted && entries[dir] > 0 {
 			delete(g.ready, p)
 			g.putSince(dir, fastsync.Listing, r.since)
 		}

@@ -50,6 +50,21 @@ func TestAYoungDirectoryIsListed(t *testing.T) {
 	}
 }
 
+// The listing of a directory says nothing of what has to go from a new one in it.
+func TestWhatIsListedAnewIsNotFolded(t *testing.T) {
+	g := still(t, newFake())
+	now := time.Now()
+	g.born("d", now)
+	g.w.blind.add("d")
+	for i := range many {
+		g.putMade(fmt.Sprintf("d/%d", i))
+	}
+	g.fold(now)
+	if len(g.ready) != many {
+		t.Errorf("%d of %d directories are left", len(g.ready), many)
+	}
+}
+
 func TestYoungDirectoriesAreBounded(t *testing.T) {
 	g := still(t, newFake())
 	now := time.Now()

@@ -239,7 +239,7 @@ func (l *loop) step() {
 	case k.any:
 		l.put(k.dir, fastsync.Tree)
 	default:
-		l.put(k.dir, l.w.blind.scope(k.dir))
+		l.putMade(k.dir)
 	}
 }
 

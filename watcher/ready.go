@@ -24,6 +24,8 @@ const (
 type waiting struct {
 	fastsync.Event
 	since time.Time // no earlier than this is its first change
+	// relisted is of a new directory: what another one of its name had may have to go.
+	relisted bool
 }
 
 // put makes an event ready. Of two for one path the wider scope stays.
@@ -35,7 +37,8 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 		return
 	}
 	now := time.Now()
-	if old, ok := g.ready[p]; ok {
+	old, ok := g.ready[p]
+	if ok {
 		if old.Scope.Width() > scope.Width() {
 			scope = old.Scope
 		}
@@ -47,9 +50,19 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 			g.flushAt = g.breathe
 		}
 	}
-	g.ready[p] = waiting{since: since, Event: fastsync.Event{
+	g.ready[p] = waiting{since: since, relisted: old.relisted, Event: fastsync.Event{
 		Change: fastsync.Change{Path: p, Scope: scope}, Origin: fastsync.Watch, At: now,
 	}}
+}
+
+// putMade makes the event of an empty directory ready that was made just now. What
+// comes into it is told.
+func (g *gatherer) putMade(dir string) {
+	g.put(dir, fastsync.Entry)
+	if r, ok := g.ready[dir]; ok && g.w.blind.made(dir) {
+		r.relisted = true
+		g.ready[dir] = r
+	}
 }
 
 // flush hands what is ready to the publisher if that is free. When too much
@@ -71,6 +84,10 @@ func (g *gatherer) flush(ctx context.Context) (missed time.Time, full bool) {
 	g.flyingSince = now
 	for _, r := range g.ready {
 		events = append(events, r.Event)
+		if r.relisted && r.Scope == fastsync.Entry { // as a catch-up tells it, for which no new file waits
+			r.Scope, r.Origin = fastsync.Listing, fastsync.CatchUp
+			events = append(events, r.Event)
+		}
 		if r.since.Before(g.flyingSince) {
 			g.flyingSince = r.since
 		}

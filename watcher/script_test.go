@@ -204,8 +204,8 @@ func (s *script) check(want []string) {
 		// It looks paths up when it reads: what was done in a directory before it
 		// moved here may be told by its new name, below its tree.
 		got = slices.DeleteFunc(got, func(e string) bool {
-			scope, p, _ := strings.Cut(e, " ")
-			return scope != "tree" && !slices.Contains(want, e) && slices.ContainsFunc(want, func(e string) bool {
+			p, entry := strings.CutPrefix(e, "entry ")
+			return entry && !slices.Contains(want, e) && slices.ContainsFunc(want, func(e string) bool {
 				dir, tree := strings.CutPrefix(e, "tree ")
 				return tree && strings.HasPrefix(p, dir+"/")
 			})
