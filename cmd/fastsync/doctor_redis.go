@@ -107,8 +107,12 @@ func (d *doctor) rights(ctx context.Context, client redis.UniversalClient) {
 	key := fastsync.NewKeys(d.s.cfg.Name).Doctor(strconv.Itoa(os.Getpid()))
 	agent := refusals(ctx, client,
 		[]any{"XADD", key, "NOMKSTREAM", "*", "doctor", "1"}, []any{"HMGET", key, "doctor"})
-	sub := client.Subscribe(ctx, d.s.cfg.Channel)
-	if _, err := sub.Receive(ctx); err != nil {
+	sub := client.Subscribe(ctx)
+	err := sub.Subscribe(ctx, d.s.cfg.Channel)
+	if err == nil {
+		_, err = sub.Receive(ctx)
+	}
+	if err != nil {
 		agent = append(agent, fmt.Sprintf("SUBSCRIBE %s: %v", d.s.cfg.Channel, err))
 	}
 	_ = sub.Close()
