@@ -252,7 +252,7 @@ var sourceFaults = []fault{
 		},
 	},
 	{
-		name: "a file is rewritten while bulk ships it", promised: "never an older version over a newer", fast: true,
+		name: "a file is rewritten while bulk ships it", promised: "never an older version over a newer",
 		set: sure, harm: passedOver,
 	},
 	{
