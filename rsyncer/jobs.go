@@ -60,7 +60,8 @@ func (g *group) add(j job) {
 	g.jobs = append(g.jobs, j)
 }
 
-// except is the group without the jobs for some paths.
+// except is the group without the jobs for some paths. It is for kinds that only
+// delete, which keep nothing in mind of files.
 func (g *group) except(paths map[string]bool) *group {
 	rest := &group{kind: g.kind, released: g.released, at: map[string]int{}}
 	for _, j := range g.jobs {

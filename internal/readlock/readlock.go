@@ -2,8 +2,9 @@
 // keeps them so while it reads.
 //
 // The kernel's seccomp stops the program wherever it opens a file to read it, and
-// asks here. A file below the root that somebody has open for writing is refused as
-// if it were not there, which no program takes for a fault of the disk. Any other is opened here and handed to the program with a read
+// asks here. A file below the root that somebody has open for writing, or that whoever
+// uses this keeps back, is refused as if it were not there, which no program takes for
+// a fault of the disk. Any other is opened here and handed to the program with a read
 // lease on it, which lasts until the program closes it: whoever wants to write to
 // the file in between waits. A writer is not kept for long, since whoever uses this
 // is told and ends the program. It takes the right to a lease, which the file's
