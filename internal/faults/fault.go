@@ -12,6 +12,8 @@ type fault struct {
 	// times is how often a full run injects it, 0 means 20; fast whether a fast run does, once.
 	times int
 	fast  bool
+	// alone says that its figure is for a machine that does nothing else.
+	alone bool
 	// patches make the fastsync that it is for; nil is for the code as it is.
 	patches []patch
 	// set changes the rig before anything of it starts.

@@ -72,7 +72,7 @@ func overflow(ctx context.Context, r *rig) error {
 
 var kernelFaults = []fault{
 	{
-		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000",
+		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000", alone: true,
 		set: func(r *rig) { sure(r); r.watch, r.still, r.before = "fsnotify", true, forest }, harm: overflow, settles: time.Minute,
 		heal: func(_ context.Context, r *rig) error { // else each time finds a larger tree
 			for i := range overflowing {

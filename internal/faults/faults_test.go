@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -207,6 +209,33 @@ func TestGoroutinesAreCountedByTheirOrigin(t *testing.T) {
 	}
 	if got := origins(dump); len(got) != 2 || got["/x/a.go:9"] != 2 || got["/x/a.go:10"] != 1 {
 		t.Error(got)
+	}
+}
+
+// As many run at a time as were asked for, each once, and none after the end.
+func TestFaultsRunSideBySide(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	var now, most, told atomic.Int32
+	var both sync.WaitGroup
+	both.Add(2)
+	run := func(n uint64) report {
+		most.Store(max(most.Load(), now.Add(1)))
+		defer now.Add(-1)
+		switch {
+		case n < 2: // goes on when both are there
+			both.Done()
+			both.Wait()
+		case n == 9:
+			end()
+		case n > 9:
+			<-ctx.Done()
+		}
+		return report{seed: n}
+	}
+	var sum uint64
+	sideBySide(ctx, []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 2, run, func(rep report) { told.Add(1); sum += rep.seed })
+	if n := told.Load(); most.Load() != 2 || n < 10 || n > 11 || sum != 45+uint64(n-10)*10 {
+		t.Errorf("%d at a time, %d told, with a sum of %d", most.Load(), told.Load(), sum)
 	}
 }
 

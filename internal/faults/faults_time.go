@@ -94,7 +94,7 @@ var timeFaults = []fault{
 	clockJumps("ahead", aDay),
 	clockJumps("back", -aDay),
 	{
-		name: "one target of five stopped", promised: "the others are as fast as before",
+		name: "one target of five stopped", promised: "the others are as fast as before", alone: true,
 		set:  func(r *rig) { overSSH(r); r.still, r.targets = true, 5 },
 		harm: oneOfFive, heal: hole(false), settles: 2 * minute, killed: true,
 	},

@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,6 +40,7 @@ type suite struct {
 	single      bool          // no file has two names: the look for them would find what is lost, too
 	times       int           // at most so many injections of each; 0 means as many as its figure says
 	long        time.Duration // how long what is away stays away
+	beside      int           // so many at a time
 }
 
 func main() {
@@ -58,6 +60,7 @@ func realMain(ctx context.Context) error {
 	flag.BoolVar(&s.fast, "fast", false, "only the quick ones, each once")
 	flag.BoolVar(&s.keep, "keep", false, "keep the folders of what failed")
 	flag.IntVar(&s.times, "times", 1, "how often each is injected at most; 0 means as often as its figure says")
+	flag.IntVar(&s.beside, "beside", 2, "so many faults or seeds at a `time`, but for those that need the machine to themselves")
 	flag.DurationVar(&s.long, "long", 10*time.Second, "how long what is away stays away")
 	flag.StringVar(&s.binary, "binary", "", "the fastsync to test; unset: it is built")
 	without := flag.Bool("without", false, "take each protection out of the code and see that its fault is found")
@@ -96,32 +99,62 @@ func realMain(ctx context.Context) error {
 
 // all injects every fault and prints the table.
 func (s *suite) all(ctx context.Context, markdown string) error {
-	run, failed := 0, 0
+	var together, alone []fault
 	for _, f := range faults() {
-		if !s.only.MatchString(f.name) || s.fast && !f.fast {
-			continue
+		switch {
+		case !s.only.MatchString(f.name) || s.fast && !f.fast:
+		case f.alone:
+			alone = append(alone, f)
+		default:
+			together = append(together, f)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		rep := s.run(ctx, f, s.injections(f), s.seed)
+	}
+	failed := 0
+	var unwritten error
+	run := func(f fault) report { return s.run(ctx, f, s.injections(f), s.seed) }
+	done := func(rep report) {
 		s.print(rep)
-		if run++; rep.err != nil {
+		if rep.err != nil {
 			failed++
 		}
 		if markdown != "" {
-			if err := write(markdown, rep); err != nil {
-				return err
-			}
+			unwritten = errors.Join(unwritten, write(markdown, rep))
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d faults broke a promise", failed, run)
-	}
-	if run == 0 {
+	sideBySide(ctx, together, s.beside, run, done)
+	sideBySide(ctx, alone, 1, run, done)
+	all := len(together) + len(alone)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case all == 0:
 		return errors.New("no fault has such a name")
+	case failed > 0:
+		return errors.Join(fmt.Errorf("%d of %d faults broke a promise", failed, all), unwritten)
 	}
-	return nil
+	return unwritten
+}
+
+// sideBySide runs so many of a list at a time, in its order, and none any more
+// once ctx has ended. What each gives goes to done, one after the other.
+func sideBySide[T any](ctx context.Context, list []T, beside int, run func(T) report, done func(report)) {
+	var one sync.Mutex
+	var all sync.WaitGroup
+	slots := make(chan struct{}, max(beside, 1))
+	for _, of := range list {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		all.Go(func() {
+			rep := run(of)
+			one.Lock()
+			done(rep)
+			one.Unlock()
+			<-slots
+		})
+	}
+	all.Wait()
 }
 
 // usual is how often a full run injects a fault.

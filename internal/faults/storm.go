@@ -21,17 +21,18 @@ var stormy = []string{
 
 // storms has faults at random in one rig per seed, for so long each.
 func (s *suite) storms(ctx context.Context, long time.Duration, seeds int) error {
-	var broken []uint64
+	var all, broken []uint64
 	for n := range seeds {
-		seed := s.seed + uint64(n)
-		rep := s.storm(ctx, long, seed)
+		all = append(all, s.seed+uint64(n))
+	}
+	sideBySide(ctx, all, s.beside, func(seed uint64) report { return s.storm(ctx, long, seed) }, func(rep report) {
 		s.print(rep)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		if rep.err != nil {
-			broken = append(broken, seed)
+			broken = append(broken, rep.seed)
 		}
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if len(broken) > 0 {
 		return fmt.Errorf("%d of %d seeds broke a promise: %d", len(broken), seeds, broken)
