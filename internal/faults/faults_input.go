@@ -48,7 +48,7 @@ func flood(ctx context.Context, r *rig) error {
 	}
 	cancel()
 	looking.Wait()
-	r.note("at most %d MB", most>>20)
+	r.peak = max(r.peak, most)
 	if most > flooded {
 		return fmt.Errorf("fastsync took %d MB, at most %d are allowed", most>>20, flooded>>20)
 	}

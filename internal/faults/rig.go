@@ -76,6 +76,7 @@ type rig struct {
 	// What injections have to tell.
 	noted  []string
 	most   map[string]time.Duration
+	peak   int64 // the most memory seen, in bytes; 0 where nobody looked
 	counts map[string]int
 }
 

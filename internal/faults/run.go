@@ -155,6 +155,9 @@ func (r *rig) told() []string {
 	for what, n := range r.counts {
 		all = append(all, fmt.Sprintf("%s: %d", what, n))
 	}
+	if r.peak > 0 {
+		all = append(all, fmt.Sprintf("at most %d MB", r.peak>>20))
+	}
 	slices.Sort(all)
 	return all
 }
