@@ -102,6 +102,8 @@ var redisFaults = []fault{
 		name: "redis connections reset", promised: "connected again with no loss", fast: true,
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
+			r.proxy.Delay(10 * time.Millisecond) // so that most resets come in the midst of something
+			defer r.proxy.Delay(0)
 			for range 20 {
 				r.proxy.Reset()
 				if err := lab.Pause(ctx, r.random(time.Millisecond, 150*time.Millisecond)); err != nil {

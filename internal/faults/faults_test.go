@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func TestProtectionsFit(t *testing.T) {
 		if !known[name] {
 			t.Errorf("there is no fault %q", name)
 		}
-		if _, err := overlay(t.TempDir(), patches); err != nil {
+		if _, err := overlay(t.TempDir(), slices.Concat(patches, []patch{otherNames})); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

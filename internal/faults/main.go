@@ -37,7 +37,7 @@ type suite struct {
 	seed        uint64
 	only        *regexp.Regexp
 	fast, keep  bool
-	single      bool          // no file has two names: the look for them would find what is lost, too
+	single      bool          // no file has two names, as nothing looks for the others
 	times       int           // at most so many injections of each; 0 means as many as its figure says
 	long        time.Duration // how long what is away stays away
 	beside      int           // so many at a time
