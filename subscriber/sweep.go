@@ -251,7 +251,7 @@ func (l *loop) check(ctx context.Context, now time.Time) {
 // proves as much where it finds nothing, but it is never the next sweep's turn.
 func (l *loop) swept(now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
-	sweep.Running, sweep.Took = false, now.Sub(sweep.Started)
+	sweep.Running, sweep.Took, l.dirty = false, now.Sub(sweep.Started), true
 	if sweep.DryRun {
 		sweep.Left = sweep.Drift
 	} else {

@@ -44,6 +44,24 @@ func differs(p string, scope fastsync.Scope) fastsync.Difference {
 	return fastsync.Difference{Change: fastsync.Change{Path: p, Scope: scope}}
 }
 
+// Whoever waits for a sweep need not wait for the next beat as well.
+func TestTheEndOfASweepIsToldAtOnce(t *testing.T) {
+	x := newGated()
+	inBubbleOf(t, never, x.target, x, func(l *loop) {
+		for _, order := range []string{"sweep one", "dry-run two"} {
+			l.orders <- order
+			after(2 * time.Second)
+			if !x.look().state.Sweep.Running {
+				t.Fatal("no sweep runs")
+			}
+			x.pass()
+			if st := x.look().state; st.Sweep.Running || st.Answers[len(st.Answers)-1].ID != st.Sweep.ID {
+				t.Errorf("%s ended, and the state says %+v", order, st.Sweep)
+			}
+		}
+	})
+}
+
 func TestADryRunThatWaitsForASweepWritesNothing(t *testing.T) {
 	x := newGated(differs("a", fastsync.Entry))
 	inBubbleOf(t, never, x.target, x, func(l *loop) {

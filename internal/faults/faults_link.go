@@ -136,7 +136,7 @@ var linkFaults = []fault{
 	},
 	{
 		name: "the daemon's module gone", promised: "shown; goes on when it is back", killed: true,
-		set: func(r *rig) { sure(r); r.way = "daemon" }, shows: "module|mod", settles: 2 * time.Minute,
+		set: func(r *rig) { sure(r); r.way = "daemon" }, shows: "no such module", settles: 2 * time.Minute,
 		harm: func(ctx context.Context, r *rig) error {
 			if err := r.daemon.Serve("another", r.target); err != nil {
 				return err

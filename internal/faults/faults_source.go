@@ -134,7 +134,7 @@ var sourceFaults = []fault{
 		set: sure,
 		harm: func(ctx context.Context, r *rig) error {
 			defer r.quiet()()
-			if err := r.remove("keep-[ab][0-9]*"); err != nil {
+			if err := r.remove("keep-[abc][0-9]*"); err != nil {
 				return err
 			}
 			a, b := filepath.Join(r.root, fmt.Sprintf("keep-a%d", r.next())), filepath.Join(r.root, fmt.Sprintf("keep-b%d", r.next()))
@@ -151,9 +151,13 @@ var sourceFaults = []fault{
 						return err
 					}
 					a, b = b, a
+					// Now the events before it have been read, now not.
+					if err := lab.Pause(ctx, r.random(time.Millisecond, 20*time.Millisecond)); err != nil {
+						return err
+					}
 				}
 			}
-			return nil
+			return os.Rename(a, filepath.Join(r.root, fmt.Sprintf("keep-c%d", r.next()))) // of which no event has told before
 		},
 	},
 	{

@@ -69,7 +69,7 @@ func inTheWay(make func(r *rig, at string) error) func(ctx context.Context, r *r
 				return err
 			}
 			rel, _ := filepath.Rel(r.root, in)
-			if _, err := r.arrives(ctx, rel, 10*time.Second); err != nil {
+			if _, err := r.arrives(ctx, rel, 30*time.Second); err != nil { // as long as C1 gives it
 				return err
 			}
 			at := filepath.Join(r.target, p+kind)
