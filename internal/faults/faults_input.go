@@ -19,7 +19,8 @@ const (
 	flooded = 150 << 20
 )
 
-// flood publishes a million messages as fast as Redis takes them.
+// flood publishes a million messages as fast as Redis takes them, which after a
+// quarter of them takes no events for a while.
 func flood(ctx context.Context, r *rig) error {
 	defer r.quiet()()
 	most := int64(0)
@@ -33,6 +34,9 @@ func flood(ctx context.Context, r *rig) error {
 	})
 	for done := 0; done < messages; {
 		pipe := r.client.Pipeline()
+		if done == messages/4 {
+			pipe.ConfigSet(ctx, "maxmemory", "1")
+		}
 		for range 10_000 {
 			pipe.Publish(ctx, channel, fmt.Sprintf("flood/%d.jpg", done%50_000))
 			done++
@@ -42,6 +46,12 @@ func flood(ctx context.Context, r *rig) error {
 			looking.Wait()
 			return err
 		}
+	}
+	err := lab.Pause(ctx, 20*second) // the messages are still being read
+	if err = errors.Join(err, r.client.ConfigSet(ctx, "maxmemory", "0").Err()); err != nil {
+		cancel()
+		looking.Wait()
+		return err
 	}
 	if out := r.ask(ctx); !strings.Contains(out, `"targets"`) {
 		r.note("status meanwhile: %s", out)

@@ -89,6 +89,10 @@ func source(name string) (string, error) {
 // otherNames is what finds other names of files, by catch-ups that find what is lost, too.
 var otherNames = patch{"watcher/due.go", "if !l.others.since.IsZero() && ", "if false && "}
 
+// tries are how often a fault is injected at most until it is found: some harm by
+// chance only.
+const tries = 10
+
 // without injects each fault into a fastsync without the protection from it. A
 // fault that is not found then has no check.
 func (s *suite) without(ctx context.Context) error {
@@ -108,7 +112,7 @@ func (s *suite) without(ctx context.Context) error {
 		bare := *s
 		bare.binary, bare.single = binary, true
 		n++
-		rep := bare.run(ctx, f, max(3, s.injections(f)), s.seed)
+		rep := bare.run(ctx, f, max(tries, s.injections(f)), s.seed) // until it is found
 		switch {
 		case rep.skipped != "":
 			fmt.Fprintf(s.out, "%-46s left out: %s\n", f.name, rep.skipped)
