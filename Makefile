@@ -45,7 +45,7 @@ profile: deps-test build
 	$(GO) run ./internal/bench -profile '$(PROFILE)' $(BENCH)
 
 # Breaks what fastsync stands on, on purpose, and sees that its promises hold: some
-# 12 minutes. See docs/RELIABILITY.md.
+# 10 minutes. See docs/RELIABILITY.md.
 faults: deps-test
 	$(GO) run ./internal/faults $(FAULTS)
 
