@@ -60,7 +60,7 @@ func realMain(ctx context.Context) error {
 	flag.BoolVar(&s.fast, "fast", false, "only the quick ones, each once")
 	flag.BoolVar(&s.keep, "keep", false, "keep the folders of what failed")
 	flag.IntVar(&s.times, "times", 1, "how often each is injected at most; 0 means as often as its figure says")
-	flag.IntVar(&s.beside, "beside", 2, "so many faults or seeds at a `time`, but for those that need the machine to themselves")
+	flag.IntVar(&s.beside, "beside", 2, "so many faults or seeds at a time, but for those that need the machine to themselves")
 	flag.DurationVar(&s.long, "long", 10*time.Second, "how long what is away stays away")
 	flag.StringVar(&s.binary, "binary", "", "the fastsync to test; unset: it is built")
 	without := flag.Bool("without", false, "take each protection out of the code and see that its fault is found")
