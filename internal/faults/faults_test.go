@@ -77,7 +77,7 @@ func TestAProtectionThatIsTakenOutIsMissed(t *testing.T) {
 	}
 }
 
-// Each protection belongs to a fault, and its patches fit the code.
+// Each fault has a protection, each protection is a fault's, and its patches fit the code.
 func TestProtectionsFit(t *testing.T) {
 	known := map[string]bool{}
 	for _, f := range faults() {
@@ -85,7 +85,7 @@ func TestProtectionsFit(t *testing.T) {
 			t.Errorf("two faults are called %q", f.name)
 		}
 		known[f.name] = true
-		if f.promised == "" || f.harm == nil {
+		if f.promised == "" || f.harm == nil || len(protections[f.name]) == 0 {
 			t.Errorf("%q is not complete", f.name)
 		}
 		if _, err := overlay(t.TempDir(), f.patches); err != nil {

@@ -74,8 +74,7 @@ var (
 )
 
 // protections are what holds a promise, by the fault that breaks it otherwise:
-// -without takes all of them out of the code and wants the fault to be found. A
-// fault that is not here does nothing that something would have to be done against.
+// -without takes all of them out of the code and wants the fault to be found.
 var protections = map[string][]patch{
 	"redis killed, with AOF":            slices.Concat(compared, kept),
 	"redis killed, without persistence": slices.Concat(compared, kept, []patch{missed}),
@@ -124,7 +123,10 @@ var protections = map[string][]patch{
 	"target read-only":                    judged,
 	"one file at the target is immutable": judged,
 	"a directory where a file should be":  {force},
-	"a link to elsewhere in the way":      {confined, {"rsyncer/args.go", `"--mkpath", `, `"--mkpath", "--keep-dirlinks", `}},
+	"a file where a directory should be": {
+		{"rsyncer/args.go", `"--from0", "--relative")`, `"--from0", "--relative", "--no-implied-dirs")`},
+	},
+	"a link to elsewhere in the way": {confined, {"rsyncer/args.go", `"--mkpath", `, `"--mkpath", "--keep-dirlinks", `}},
 	"the target's folder gone": {
 		{"rsyncer/confined.go", "os.MkdirAll(r.target, 0o777)", "error(nil)"},
 		{"rsyncer/args.go", `"--mkpath", `, ""},
@@ -156,6 +158,11 @@ var protections = map[string][]patch{
 	"too few inotify watches": {
 		{"watcher/rewalk.go", "if l.rewalking || len(l.tree.bare) == 0 {", "if true {"},
 	},
+	"few file descriptors": {
+		{"rsyncer/survey.go", "if lease.Exhausted(err) {", "if false && lease.Exhausted(err) {"},
+		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= scarce:", "case true:"},
+		{"watcher/catchup.go", "in.abs == c.w.cfg.Root, lease.Exhausted(err):", "in.abs == c.w.cfg.Root, false && lease.Exhausted(err):"},
+	},
 	"the state directory's disk is full": slices.Concat(compared, kept),
 
 	"a million messages": {
@@ -184,5 +191,9 @@ var protections = map[string][]patch{
 	"the clock jumps a day ahead": {caught},
 	"the clock jumps a day back": {
 		{"cmd/fastsync/agent.go", "at.After(now) {", "false && at.After(now) {"},
+	},
+	"one target of five stopped": { // as if they shared one runner
+		{"rsyncer/sync.go", "// Sync ships changes over a lane.", "var only = make(chan struct{}, 1)\n\n// Sync ships changes over a lane."},
+		{"rsyncer/sync.go", "\tdefer r.use(ctx, lane)()\n", "\tonly <- struct{}{}\n\tdefer func() { <-only }()\n\tdefer r.use(ctx, lane)()\n"},
 	},
 }
