@@ -33,7 +33,7 @@ type loop struct {
 	log   zerolog.Logger
 
 	entries chan []redis.XMessage
-	gaps    chan string
+	gaps    chan gap
 	runs    chan string // ids of new runs of Redis
 	orders  chan string
 	results chan result
@@ -53,7 +53,9 @@ type loop struct {
 	notUntil time.Time // no run before this
 	sweep    *sweeper
 	times    times
-	dirty    bool // state has changed since it was saved
+	dirty    bool              // state has changed since it was saved
+	gapped   time.Time         // when a gap was noted last
+	unsaved  []chan<- struct{} // who waits until the state with its gap is saved
 	ending   bool
 	beat     time.Time
 
@@ -75,7 +77,7 @@ func newLoop(cfg Config, q ledger) *loop {
 	return &loop{
 		live: live, bulk: bulk, crossed: map[fastsync.Change]bool{},
 		cfg: cfg, queue: q, log: cfg.Log.With().Str("target", cfg.Target).Logger(),
-		entries: make(chan []redis.XMessage), gaps: make(chan string), runs: make(chan string), orders: make(chan string),
+		entries: make(chan []redis.XMessage), gaps: make(chan gap), runs: make(chan string), orders: make(chan string),
 		results: make(chan result), stopServing: func() {},
 		retry: map[fastsync.Change]failedPath{}, held: map[fastsync.Change]bool{},
 		sweep: newSweeper(), times: newTimes(), dirty: true,
@@ -112,8 +114,9 @@ func (l *loop) run(ctx context.Context) error {
 			return l.finish(work, stop)
 		case messages := <-entries:
 			l.accept(work, messages, time.Now())
-		case reason := <-l.gaps:
-			l.gap(reason)
+		case g := <-l.gaps:
+			l.gap(g.reason)
+			l.unsaved = append(l.unsaved, g.saved)
 		case run := <-l.runs:
 			l.state.RedisRun = run
 			l.gap(restarted)
@@ -236,7 +239,8 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 		case <-l.sweep.compared:
 			l.sweep.comparing = false
 		case <-l.entries:
-		case <-l.gaps:
+		case g := <-l.gaps:
+			l.gap(g.reason)
 		case <-l.runs:
 		case <-l.orders:
 		}
@@ -267,7 +271,26 @@ func (l *loop) requeueFailed(now time.Time) {
 // gap notes that events may be lost; only a sweep takes the note away.
 func (l *loop) gap(reason string) {
 	l.log.Warn().Str("reason", reason).Msg("events may have been lost; a sweep will tell")
-	l.state.Gap = reason
+	l.state.Gap, l.gapped = reason, time.Now()
 	l.sweep.want("gap: " + reason)
-	l.dirty = true
+	l.dirty, l.beat = true, time.Time{} // saved at once
+}
+
+// gap is a reason why events may have been lost. Saved is closed once the state in
+// Redis says so; until then nothing may be done that hides the loss from the next start.
+type gap struct {
+	reason string
+	saved  chan<- struct{}
+}
+
+// report tells the loop of a gap, and returns whether it is saved.
+func report(ctx context.Context, gaps chan<- gap, reason string) bool {
+	saved := make(chan struct{})
+	send(ctx, gaps, gap{reason, saved})
+	select {
+	case <-saved:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

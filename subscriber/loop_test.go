@@ -186,3 +186,25 @@ func TestDirectoryTimesAreSetOnceTheyCanBe(t *testing.T) {
 		}
 	})
 }
+
+// What hides a loss from the next start is done only after the state shows it.
+func TestAGapIsReportedOnceItIsSaved(t *testing.T) {
+	x := &target{}
+	inBubble(t, never, x, func(l *loop) {
+		after(time.Second)
+		x.order(func() { x.saveErr = errors.New("redis is away") })
+		saved := make(chan bool)
+		go func() { saved <- report(context.Background(), l.gaps, "trimmed") }()
+		after(time.Minute)
+		select {
+		case <-saved:
+			t.Error("it counts as saved while redis takes nothing")
+		default:
+		}
+		begun := time.Now()
+		x.order(func() { x.saveErr = nil })
+		if !<-saved || time.Since(begun) > time.Second {
+			t.Errorf("saved after %v", time.Since(begun))
+		}
+	})
+}

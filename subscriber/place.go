@@ -18,15 +18,18 @@ type haul struct {
 	before string
 	// pending counts what the group had given out and nobody had acknowledged then.
 	pending int64
-	// lost counts the events that a trim took before this group read them.
-	lost int64
 }
+
+// told takes how many events a trim took before this group read them, and returns
+// once the state in Redis says so; false if that is not to be. Until then the
+// group's count stays as it is, so that the next start finds the same.
+type told func(lost int64) bool
 
 // read takes the next page: of this consumer's history after an id, or with
 // ">" of what is new. The group's place is asked for in the same round trip, and
 // before the read, which moves it past a hole as if nothing had been there. What
 // is trimmed is asked for after the read, so that a trim is never too late to be seen.
-func (q *queue) read(ctx context.Context, after string) (haul, error) {
+func (q *queue) read(ctx context.Context, after string, tell told) (haul, error) {
 	q.looking.Lock()
 	defer q.looking.Unlock()
 	pipe := q.reads.Pipeline()
@@ -55,14 +58,14 @@ func (q *queue) read(ctx context.Context, after string) (haul, error) {
 	if after != ">" {
 		fresh = nil // it was counted when it was new
 	}
-	place, lost, _ := q.account(ctx, groups, stream, fresh) // better reported twice than never
-	got.before, got.pending, got.lost = place.LastDeliveredID, place.Pending, lost
+	place, _, _ := q.account(ctx, groups, stream, fresh, tell) // better reported twice than never
+	got.before, got.pending = place.LastDeliveredID, place.Pending
 	return got, nil
 }
 
 // overtaken counts the events that a trim took before this group read them,
 // for a time in which nothing is read.
-func (q *queue) overtaken(ctx context.Context) (int64, error) {
+func (q *queue) overtaken(ctx context.Context, tell told) (int64, error) {
 	q.looking.Lock()
 	defer q.looking.Unlock()
 	pipe := q.redis.Pipeline()
@@ -71,14 +74,15 @@ func (q *queue) overtaken(ctx context.Context) (int64, error) {
 	if _, err := pipe.Exec(ctx); err != nil {
 		return 0, fmt.Errorf("look at the events stream: %w", err)
 	}
-	_, lost, err := q.account(ctx, groups, stream, nil)
+	_, lost, err := q.account(ctx, groups, stream, nil, tell)
 	return lost, err
 }
 
 // account compares what is trimmed now with what the group had read before it
-// read fresh, and sets the group's own count right, so that a loss is reported once.
+// read fresh, tells it, and sets the group's own count right, so that a loss is
+// reported once.
 func (q *queue) account(
-	ctx context.Context, groups *redis.XInfoGroupsCmd, stream *redis.XInfoStreamCmd, fresh []redis.XMessage,
+	ctx context.Context, groups *redis.XInfoGroupsCmd, stream *redis.XInfoStreamCmd, fresh []redis.XMessage, tell told,
 ) (place redis.XInfoGroup, lost int64, err error) {
 	for _, g := range groups.Val() {
 		if g.Name == q.group {
@@ -103,6 +107,9 @@ func (q *queue) account(
 		// Nothing after what was read is gone, so it is the group's count that is
 		// wrong: Redis loads it from its AOF as of the last SETID.
 		lost = 0
+	}
+	if lost > 0 && !tell(lost) {
+		return place, lost, nil
 	}
 	err = q.redis.Do(ctx, "XGROUP", "SETID", q.keys.Events(), q.group, last,
 		"ENTRIESREAD", max(place.EntriesRead+int64(len(fresh))+lost, trimmedOf(stream.Val()))).Err()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,11 +66,8 @@ type failedPath struct {
 	Quarantined bool `json:"quarantined,omitempty"`
 }
 
-// open makes the group and reads the state and failed paths of the last process.
+// open reads the state and failed paths of the last process.
 func (q *queue) open(ctx context.Context, retry map[fastsync.Change]failedPath) (State, error) {
-	if err := q.makeGroup(ctx); err != nil {
-		return State{}, err
-	}
 	var state State
 	text, err := q.redis.HGet(ctx, q.keys.Targets(), q.group).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -91,6 +89,18 @@ func (q *queue) open(ctx context.Context, retry map[fastsync.Change]failedPath) 
 	}
 	return state, nil
 }
+
+// grouped tells whether the group is there.
+func (q *queue) grouped(ctx context.Context) (bool, error) {
+	groups, err := q.redis.XInfoGroups(ctx, q.keys.Events()).Result()
+	if err != nil && err.Error() != noKey {
+		return false, fmt.Errorf("look for consumer group %s: %w", q.group, err)
+	}
+	return slices.ContainsFunc(groups, func(g redis.XInfoGroup) bool { return g.Name == q.group }), nil
+}
+
+// noKey is what Redis says of a stream that is not there.
+const noKey = "ERR no such key"
 
 // makeGroup starts at 0, never at the end: what is in the stream is for
 // everybody. What was trimmed before counts as read: it was never for this group.

@@ -91,15 +91,31 @@ func TestEventsTrimmedUnreadAreCountedOnce(t *testing.T) {
 	write(t, client, "g", 10)
 	capTo(t, client, 4)
 	for i, want := range []int64{6, 0} {
-		if lost, err := q.overtaken(t.Context()); err != nil || lost != want {
+		if lost, err := q.overtaken(t.Context(), anyhow); err != nil || lost != want {
 			t.Errorf("look %d: %d events lost (%v), want %d", i+1, lost, err, want)
 		}
 	}
 	if got := take(t, q, ">"); !slices.Equal(got, []string{"g6", "g7", "g8", "g9"}) {
 		t.Errorf("read %v after the look, want what is left", got)
 	}
-	if lost, err := q.overtaken(t.Context()); err != nil || lost != 0 {
+	if lost, err := q.overtaken(t.Context(), anyhow); err != nil || lost != 0 {
 		t.Errorf("%d events lost after all was read (%v), want 0", lost, err)
+	}
+}
+
+// Who dies before a loss is in the state leaves it to the next start.
+func TestALossThatIsNotSavedIsFoundAgain(t *testing.T) {
+	client := startRedis(t)()
+	q := opened(t, client, "web1")
+	write(t, client, "f", 3)
+	take(t, q, ">")
+	write(t, client, "g", 10)
+	capTo(t, client, 4)
+	unsaved := func(int64) bool { return false }
+	for i := range 2 {
+		if lost, err := q.overtaken(t.Context(), unsaved); err != nil || lost != 6 {
+			t.Errorf("look %d: %d events lost (%v), want 6", i+1, lost, err)
+		}
 	}
 }
 
@@ -108,11 +124,11 @@ func TestATargetMissesNothingThatWasTrimmedBeforeIt(t *testing.T) {
 	write(t, client, "f", 5)
 	capTo(t, client, 2)
 	q := opened(t, client, "web1")
-	if lost, err := q.overtaken(t.Context()); err != nil || lost != 0 {
+	if lost, err := q.overtaken(t.Context(), anyhow); err != nil || lost != 0 {
 		t.Errorf("a new target: %d events lost (%v), want 0", lost, err)
 	}
 	capTo(t, client, 1)
-	if lost, err := q.overtaken(t.Context()); err != nil || lost != 1 {
+	if lost, err := q.overtaken(t.Context(), anyhow); err != nil || lost != 1 {
 		t.Errorf("one trimmed after that: %d events lost (%v), want 1", lost, err)
 	}
 }
@@ -145,7 +161,7 @@ func TestTrimDropsOnlyWhatEveryGroupAcknowledged(t *testing.T) {
 	left("the third one is on its way to slow", 4)
 	ack(slow, ids[2], ids[4], ids[5])
 	left("all is acknowledged", 1) // the last one marks the place
-	if lost, err := slow.overtaken(t.Context()); err != nil || lost != 0 {
+	if lost, err := slow.overtaken(t.Context(), anyhow); err != nil || lost != 0 {
 		t.Errorf("%d events lost by trims of what was done (%v)", lost, err)
 	}
 }

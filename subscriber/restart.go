@@ -16,6 +16,27 @@ import (
 // nothing else shows it.
 const restarted = "redis was restarted or replaced, and may have come back without its last events"
 
+// ungrouped is the gap of a group that is gone, with the events that it had not
+// acknowledged.
+const ungrouped = "redis lost its data: the consumer group was gone"
+
+// regroup makes the group. Where there was one before, the state says so first: once
+// it is made anew nothing else shows it.
+func (s *Subscriber) regroup(ctx context.Context, state *State) error {
+	there, err := s.queue.grouped(ctx)
+	if err != nil {
+		return err
+	}
+	if !there && state.Target != "" {
+		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("reason", ungrouped).Msg("events may have been lost; a sweep will tell")
+		state.Gap = ungrouped
+		if err := s.queue.save(ctx, *state); err != nil {
+			return err
+		}
+	}
+	return s.queue.makeGroup(ctx)
+}
+
 // run is the id of the Redis process, new after each restart and failover;
 // empty where the ACL does not let us ask.
 func (q *queue) run(ctx context.Context) (string, error) {

@@ -81,10 +81,50 @@ func TestARedisThatForgetsIsAGap(t *testing.T) {
 func TestARestartIsToldOnce(t *testing.T) {
 	c := &canned{restart: 5}
 	runs := make(chan string, 10)
-	bubbled(t, c, func(s *Subscriber, ctx context.Context, _ chan string) { _ = s.restarts(ctx, "old", runs) }, func(chan string) {
+	bubbled(t, c, func(s *Subscriber, ctx context.Context, _ chan gap) { _ = s.restarts(ctx, "old", runs) }, func(chan gap) {
 		time.Sleep(2 * time.Minute) // fake
 	})
 	if len(runs) != 1 || <-runs != "new" {
 		t.Errorf("told %d times", len(runs))
+	}
+}
+
+// Whoever takes a stream or its group away while nobody serves the target takes
+// events along. Nothing shows that once the group is there again.
+func TestAGroupThatIsGoneAtAStartIsAGap(t *testing.T) {
+	client := startRedis(t)()
+	begin := func() (*Subscriber, State) {
+		s := serving(client, "web1")
+		state, alive, err := s.begin(t.Context(), newLoop(s.cfg, s.queue))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = alive.Close() // as when it is killed, before it has saved its state
+		s.queue.release(t.Context())
+		return s, state
+	}
+	s, state := begin()
+	if state.Gap != "" {
+		t.Errorf("a gap at the first start: %s", state.Gap)
+	}
+	if err := s.queue.save(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+	s.queue.release(t.Context())
+	if _, state = begin(); state.Gap != "" {
+		t.Errorf("a gap at the second start: %s", state.Gap)
+	}
+	for _, words := range [][]any{{"XGROUP", "DESTROY", keys.Events(), "web1"}, {"DEL", keys.Events()}} {
+		must(t, client, words...)
+		begin()
+		s, state := begin() // the first one died
+		if state.Gap == "" {
+			t.Errorf("%v is no gap", words)
+		}
+		state.Gap = "" // swept
+		if err := s.queue.save(t.Context(), state); err != nil {
+			t.Fatal(err)
+		}
+		s.queue.release(t.Context())
 	}
 }

@@ -176,6 +176,9 @@ func (s *Subscriber) take(ctx context.Context, l *loop) (state State, alive *red
 		state, err = s.queue.open(ctx, l.retry)
 	}
 	if err == nil {
+		err = s.regroup(ctx, &state)
+	}
+	if err == nil {
 		err = s.recall(ctx, &state)
 	}
 	if err != nil {
@@ -205,19 +208,23 @@ const ReadWait, briefly = 20 * time.Second, time.Second
 // what is new. The loop takes none while it has enough; the stream waits.
 func (s *Subscriber) read(ctx context.Context, l *loop) error {
 	gaps := l.gaps
+	trimmed := unread(ctx, gaps)
 	after, last, failing := "0", "", "" // last is the newest event known to be in the loop's hands
 	var strangers since
+	told := false // that the group is gone
 	for ctx.Err() == nil {
 		if s.queue.lapsed() && errors.Is(s.queue.hold(ctx, ""), ErrServed) {
 			<-ctx.Done() // the loop learns it too; what comes is the other one's
 			return nil
 		}
 		asked, held := time.Now(), l.events.Load()
-		got, err := s.queue.read(ctx, after)
+		got, err := s.queue.read(ctx, after, trimmed)
 		if errors.Is(err, errNoGroup) {
+			if told = told || report(ctx, gaps, ungrouped); !told {
+				return nil
+			}
 			if err = s.queue.makeGroup(ctx); err == nil {
-				after = "0"
-				send(ctx, gaps, "redis lost its data: the consumer group was gone")
+				after, told = "0", false
 				continue
 			}
 		}
@@ -235,9 +242,6 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 		if failing != "" {
 			failing = ""
 			s.cfg.Log.Info().Msg("recovered: events are read again")
-		}
-		if got.lost > 0 {
-			send(ctx, gaps, unread(got.lost))
 		}
 		messages := got.messages
 		switch {
@@ -264,12 +268,14 @@ func (s *Subscriber) read(ctx context.Context, l *loop) error {
 	return nil
 }
 
-func unread(lost int64) string {
-	return fmt.Sprintf("%d events were trimmed unread: the stream reached its cap", lost)
+func unread(ctx context.Context, gaps chan<- gap) told {
+	return func(lost int64) bool {
+		return report(ctx, gaps, fmt.Sprintf("%d events were trimmed unread: the stream reached its cap", lost))
+	}
 }
 
 // withBody drops history entries whose body was trimmed away unread.
-func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps chan<- string) []redis.XMessage {
+func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps chan<- gap) []redis.XMessage {
 	kept := messages[:0]
 	var lost []string
 	for _, m := range messages {
@@ -279,8 +285,7 @@ func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps cha
 		}
 		kept = append(kept, m)
 	}
-	if len(lost) > 0 {
-		send(ctx, gaps, fmt.Sprintf("%d events were trimmed before they were delivered", len(lost)))
+	if len(lost) > 0 && report(ctx, gaps, fmt.Sprintf("%d events were trimmed before they were delivered", len(lost))) {
 		_ = q.ack(ctx, lost, nil)
 	}
 	return kept
@@ -288,13 +293,14 @@ func withBody(ctx context.Context, q *queue, messages []redis.XMessage, gaps cha
 
 // guard looks for gaps that no read shows, as while the loop takes none, and
 // trims what every group has done. At rest there is nothing of either.
-func (s *Subscriber) guard(ctx context.Context, gaps chan<- string) error {
+func (s *Subscriber) guard(ctx context.Context, gaps chan<- gap) error {
+	trimmed := unread(ctx, gaps)
 	for pause(ctx, fastsync.BeatWithin(fastsync.Beat)) {
 		if !s.queue.worked() {
 			continue
 		}
-		if lost, err := s.queue.overtaken(ctx); err == nil && lost > 0 {
-			send(ctx, gaps, unread(lost))
+		if _, err := s.queue.overtaken(ctx, trimmed); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Debug().Err(err).Msg("could not look for events that were trimmed unread")
 		}
 		if err := s.queue.trim(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Debug().Err(err).Msg("could not trim the events stream")

@@ -247,8 +247,9 @@ func (l *loop) check(ctx context.Context, now time.Time) {
 	l.compare(ctx, s.settledRepairs)
 }
 
-// swept ends a sweep. Only one that found equality closes a gap; a dry run
-// proves as much where it finds nothing, but it is never the next sweep's turn.
+// swept ends a sweep. Only one that found equality closes a gap, and none that came
+// after its beginning; a dry run proves as much where it finds nothing, but it is
+// never the next sweep's turn.
 func (l *loop) swept(now time.Time) {
 	s, sweep := l.sweep, &l.state.Sweep
 	sweep.Running, sweep.Took, l.dirty = false, now.Sub(sweep.Started), true
@@ -258,7 +259,7 @@ func (l *loop) swept(now time.Time) {
 		sweep.Finished, s.next = now, time.Time{}
 		l.lookAgain(now)
 	}
-	if sweep.Left == 0 && !s.more {
+	if sweep.Left == 0 && !s.more && !l.gapped.After(sweep.Started) {
 		l.state.Gap = ""
 	}
 	if s.failures > 0 {

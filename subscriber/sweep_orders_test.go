@@ -84,9 +84,12 @@ func TestADryRunTakesNoGapsPlace(t *testing.T) {
 	inBubbleOf(t, never, x.target, x, func(l *loop) {
 		l.orders <- "sweep zero"
 		after(time.Second)
-		l.gaps <- "trimmed"
+		l.gaps <- gap{"trimmed", make(chan struct{})}
 		l.orders <- "dry-run one"
 		x.pass()
+		if got := x.look(); got.state.Gap == "" {
+			t.Error("a sweep that had begun before the gap has closed it")
+		}
 		x.pass()
 		if got := x.look(); got.state.Gap != "" && !got.state.Sweep.Running {
 			t.Fatal("the gap is left and nothing sweeps")
@@ -105,7 +108,7 @@ func TestEachOrderIsAnswered(t *testing.T) {
 		l.orders <- "sweep zero"
 		l.orders <- "sweep one"
 		l.orders <- "dry-run two"
-		l.gaps <- "trimmed"
+		l.gaps <- gap{"trimmed", make(chan struct{})}
 		after(time.Second)
 		for range 3 {
 			x.pass()

@@ -47,7 +47,7 @@ func TestAGapIsShownUntilASweepFoundEquality(t *testing.T) {
 	x := swept()
 	x.cmpErr = errors.New("no way through")
 	inBubble(t, never, x, func(l *loop) {
-		l.gaps <- "redis lost its data"
+		l.gaps <- gap{"redis lost its data", make(chan struct{})}
 		after(time.Minute)
 		got := x.look()
 		if got.state.Gap == "" || got.state.Health != "degraded" || got.state.SweepFault == "" {
@@ -117,7 +117,7 @@ func TestABatchFromBeforeASweepHidesNoDrift(t *testing.T) {
 	inBubble(t, never, x, func(l *loop) {
 		give(l, event("1-0", "a"))
 		after(time.Second)
-		l.gaps <- "events were lost"
+		l.gaps <- gap{"events were lost", make(chan struct{})}
 		after(time.Hour)
 		got := x.look()
 		if !slices.Equal(got.paths(fastsync.Live), []string{"a"}) || !slices.Equal(got.paths(fastsync.Bulk), []string{"a"}) || got.state.Gap != "" {
@@ -132,7 +132,7 @@ func TestASweepHasTimesOfDirectoriesSet(t *testing.T) {
 	x := swept()
 	x.drift, x.late = []string{"d"}, "d"
 	inBubble(t, never, x, func(l *loop) {
-		l.gaps <- "events were lost"
+		l.gaps <- gap{"events were lost", make(chan struct{})}
 		after(time.Minute)
 		got := x.look()
 		if len(got.runs) != 0 || got.state.Sweep.Drift != 0 || got.state.Gap != "" || len(got.settled) != 1 || got.settled[0][0].Path != "d" {
@@ -148,7 +148,7 @@ func TestARepairedPathThatChangesAgainIsNotLeft(t *testing.T) {
 	inBubble(t, never, x, func(l *loop) {
 		give(l, event("1-0", "a"))
 		after(time.Second)
-		l.gaps <- "events were lost"
+		l.gaps <- gap{"events were lost", make(chan struct{})}
 		after(90 * time.Second) // the batch has ended, the repair runs
 		give(l, event("2-0", "a"))
 		after(45 * time.Second) // the event's batch runs, and the repair is compared

@@ -38,9 +38,17 @@ func (l *loop) tell(ctx context.Context, now time.Time) error {
 	if errors.Is(err, ErrServed) {
 		return err
 	}
-	if err != nil && ctx.Err() == nil {
-		l.log.Debug().Err(err).Msg("could not write the state")
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Debug().Err(err).Msg("could not write the state")
+		}
+		l.dirty = len(l.unsaved) > 0
+		return nil
 	}
+	for _, saved := range l.unsaved {
+		close(saved)
+	}
+	l.unsaved = nil
 	return nil
 }
 
