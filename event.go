@@ -141,6 +141,8 @@ type Outcome struct {
 	Waits []Change
 	// Bulk holds changes that are too large for the live lane and were not tried.
 	Bulk []Change
+	// Untried says that the target was asked for nothing, so that it need not be there.
+	Untried bool
 	// Held are deletions that a brake stopped until an operator lets them through.
 	Held []Change
 	// Kept are paths gone from the root that stay at the target, since deletes are off.

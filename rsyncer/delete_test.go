@@ -21,10 +21,13 @@ func TestDeletes(t *testing.T) { // fact 7
 	if out.Kept != 2 || read(cfg.Target, "z") != "x" {
 		t.Fatalf("deleted with deletes off: %+v", out)
 	}
+	if !out.Untried {
+		t.Error("the target counts as asked")
+	}
 	cfg.Delete = true
 	out = ship(t, open(t, cfg), entry("keep", "old/a/b", "z"))
 	clean(t, out)
-	if out.Deleted != 2 || out.Shipped != 1 || read(cfg.Target, "old/a/b") != "missing" || read(cfg.Target, "z") != "missing" {
+	if out.Untried || out.Deleted != 2 || out.Shipped != 1 || read(cfg.Target, "old/a/b") != "missing" || read(cfg.Target, "z") != "missing" {
 		t.Fatalf("%+v", out)
 	}
 	write(t, cfg.Target, "old/a/b", "x") // a parent that became a file

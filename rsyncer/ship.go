@@ -24,7 +24,8 @@ type session struct {
 	near    *neighbour
 	begun   time.Time // before its paths were looked at
 	outcome fastsync.Outcome
-	deleted int // paths deleted so far, against Config.MaxDelete
+	reached bool // the other side has answered a run
+	deleted int  // paths deleted so far, against Config.MaxDelete
 	// undeleted says that the last run left all of its deletions out.
 	undeleted bool
 	made      map[string]bool // directories that are new at the target: nothing of theirs is gone
@@ -118,6 +119,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	if err := r.judge(ctx, res); err != nil {
 		return err
 	}
+	s.reached = true
 	s.outcome.Cut = s.outcome.Cut || res.code != exitOK
 	s.undeleted = g.kind.deletes() && undeleted(res.notes)
 	open := map[string]verdict{}

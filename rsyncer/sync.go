@@ -13,7 +13,7 @@ import (
 func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsync.Change) (fastsync.Outcome, error) {
 	s := session{lane: lane, begun: time.Now(), made: map[string]bool{}}
 	if len(changes) == 0 {
-		return s.outcome, nil
+		return fastsync.Outcome{Untried: true}, nil
 	}
 	defer r.use(ctx, lane)()
 	if !r.pull {
@@ -29,6 +29,7 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 	s.outcome.Waits = append(s.outcome.Waits, seen.Waits...)
 	s.outcome.Bulk = append(s.outcome.Bulk, seen.Bulk...)
 	s.outcome.Kept += seen.Kept
+	s.outcome.Untried = err == nil && !s.reached
 	return s.outcome, err
 }
 

@@ -136,6 +136,15 @@ func (q *queue) hold(ctx context.Context, from string, state ...any) error {
 	return nil
 }
 
+// owned is an error if this process was away for so long that its target may be
+// another one's, and cannot show that it is not.
+func (q *queue) owned(ctx context.Context) error {
+	if !q.lapsed() {
+		return nil
+	}
+	return q.hold(ctx, "")
+}
+
 // lapsed tells whether this process was away for so long that another one may have
 // its target.
 func (q *queue) lapsed() bool {

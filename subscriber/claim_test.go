@@ -318,3 +318,36 @@ func TestTheEndTidiesWhatItCutShort(t *testing.T) {
 		}
 	}
 }
+
+// Who was away from Redis for so long that another process may have the target ships
+// nothing and records nothing until it knows.
+func TestWhoMayHaveLostTheTargetShipsAndRecordsNothing(t *testing.T) {
+	x := swept()
+	inBubble(t, never, x, func(l *loop) {
+		x.order(func() { x.away, x.saveErr = true, errors.New("redis is away") })
+		give(l, event("1-0", "a"))
+		after(time.Minute)
+		if got := x.look(); len(got.runs) > 0 {
+			t.Errorf("shipped %v", got.runs)
+		}
+		x.order(func() { x.away, x.saveErr = false, nil })
+		after(2 * time.Second)
+		if got := x.look(); len(got.acked) != 1 {
+			t.Errorf("redis is back and the target is still its own: acknowledged %v", got.acked)
+		}
+	})
+
+	client, ctx := startRedis(t)(), t.Context()
+	one, twin := named(client, "/www → /one"), named(client, "/www → /one")
+	served(t, one)
+	long := time.Now().Add(-2 * claimed)
+	one.held.Store(&long)
+	client.Del(ctx, keys.Claim("web1")) // has ended
+	served(t, twin)
+	if err := one.fail(ctx, map[string]failedPath{"a": {}}); !errors.Is(err, ErrServed) {
+		t.Errorf("a failed path was listed: %v", err)
+	}
+	if err := one.ack(ctx, []string{"1-0"}, []delivery{{path: "a"}}); !errors.Is(err, ErrServed) || length(t, client, keys.Deliveries()) > 0 {
+		t.Errorf("a delivery was told: %v", err)
+	}
+}

@@ -32,6 +32,11 @@ type lane struct {
 	most int // batches at a time
 	wait time.Duration
 	runs [][]*item // batches that run
+
+	failures int            // whole runs failed in a row
+	class    fastsync.Class // of the last failure
+	why      string         // of it; empty while runs succeed
+	notUntil time.Time      // no run before this
 }
 
 // newLanes returns both. A path is never on both at once; what is below a

@@ -249,3 +249,35 @@ func TestTreesInTreesComeToAnEnd(t *testing.T) {
 		}
 	})
 }
+
+// A video that has no room is tried again ever later, and keeps no photo away.
+func TestWhatHasNoRoomKeepsNoOtherFileAway(t *testing.T) {
+	x := swept()
+	x.bulkErr = &fastsync.RunError{Class: fastsync.Full, What: "the target is full"}
+	x.tooLarge = "video"
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "video"))
+		after(10 * time.Minute)
+		for i := range 60 {
+			give(l, event(fmt.Sprint(2+i, "-0"), "photo"))
+			after(time.Second)
+			if got := x.look(); len(got.acked) != i+1 || got.state.Health != "failing" || got.state.Why == "" {
+				t.Fatalf("a second after photo %d: %d shipped, %s: %q", i, len(got.acked), got.state.Health, got.state.Why)
+			}
+		}
+		videos := 0
+		for _, r := range x.look().runs {
+			if r.lane == fastsync.Bulk {
+				videos++
+			}
+		}
+		if videos > 15 {
+			t.Errorf("the video was tried %d times in 11 minutes", videos)
+		}
+		x.order(func() { x.bulkErr = nil })
+		after(fullMost)
+		if got := x.look(); len(got.acked) != 61 || got.state.Health != "ok" || got.state.Why != "" || !got.state.NextTry.IsZero() {
+			t.Errorf("there is room: %d shipped, %s: %q", len(got.acked), got.state.Health, got.state.Why)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package subscriber
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type ledger interface {
 	ack(ctx context.Context, ids []string, deliveries []delivery) error
 	save(ctx context.Context, s State) error
 	republish(ctx context.Context, changes []fastsync.Change) (int, error)
+	lapsed() bool
 }
 
 // loop owns all that a subscriber knows. Only its run method touches the
@@ -49,15 +51,13 @@ type loop struct {
 
 	unrecordedRuns int // batches in a row whose end redis did not take
 
-	failures int       // whole runs failed in a row
-	notUntil time.Time // no run before this
-	sweep    *sweeper
-	times    times
-	dirty    bool              // state has changed since it was saved
-	gapped   time.Time         // when a gap was noted last
-	unsaved  []chan<- struct{} // who waits until the state with its gap is saved
-	ending   bool
-	beat     time.Time
+	sweep   *sweeper
+	times   times
+	dirty   bool              // state has changed since it was saved
+	gapped  time.Time         // when a gap was noted last
+	unsaved []chan<- struct{} // who waits until the state with its gap is saved
+	ending  bool
+	beat    time.Time
 
 	stopServing func() // ends what reads and listens beside the loop
 }
@@ -111,7 +111,9 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return l.finish(work, stop)
+			if lost = l.lastTell(work); lost == nil {
+				return l.finish(work, stop)
+			}
 		case messages := <-entries:
 			l.accept(work, messages, time.Now())
 		case g := <-l.gaps:
@@ -177,10 +179,14 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 	l.schedule(ctx, now)
 	wake := earlier(fastsync.NextBeat(now), l.tryQuarantined(now)) // a sweep may be due by then
+	if l.queue.lapsed() {                                          // the target may be another one's, which has newer versions
+		return wake
+	}
 	for _, on := range []*lane{l.live, l.bulk} {
 		for len(on.runs) < on.most && on.len() > 0 {
-			if l.notUntil.After(now) {
-				return earlier(wake, l.notUntil)
+			if on.notUntil.After(now) {
+				wake = earlier(wake, on.notUntil)
+				break
 			}
 			if due := on.order[0].since.Add(on.wait); due.After(now) && on.len() < l.cfg.BatchMax {
 				wake = earlier(wake, due)
@@ -251,10 +257,24 @@ func (l *loop) finish(ctx context.Context, stop func()) error {
 	l.state.Heartbeat = time.Time{}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := l.queue.save(last, l.state); err != nil {
+	if err := l.queue.save(last, l.state); errors.Is(err, ErrServed) {
+		l.log.Error().Err(err).Msg("another process has taken the target over, and this one may have shipped older versions since: run `fastsync sweep --target " + l.cfg.Target + "`")
+	} else if err != nil {
 		l.log.Warn().Err(err).Msg("could not save the last state")
 	}
 	return nil
+}
+
+// lastTell learns, where this process was away from Redis for long, whether the target
+// is another one's by now.
+func (l *loop) lastTell(ctx context.Context) error {
+	if !l.queue.lapsed() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	l.beat = time.Time{}
+	return l.tell(ctx, time.Now())
 }
 
 // requeueFailed tries at a start what failed before it.

@@ -135,6 +135,9 @@ type delivery struct {
 // ack writes deliveries, then acknowledges: a crash in between repeats work
 // and loses none.
 func (q *queue) ack(ctx context.Context, ids []string, deliveries []delivery) error {
+	if err := q.owned(ctx); err != nil {
+		return err
+	}
 	if len(ids) > 0 {
 		q.acked.Store(true)
 	}
@@ -178,6 +181,9 @@ func (q *queue) worked() bool {
 }
 
 func (q *queue) fail(ctx context.Context, failed map[string]failedPath) error {
+	if err := q.owned(ctx); err != nil {
+		return err
+	}
 	if len(failed) == 0 {
 		return nil
 	}

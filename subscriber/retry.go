@@ -1,6 +1,8 @@
 package subscriber
 
 import (
+	"cmp"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -51,30 +53,51 @@ func (l *loop) unrecorded(err error, done sorted, now time.Time) {
 	if l.unrecordedRuns++; l.unrecordedRuns == 1 {
 		l.log.Warn().Err(err).Msg("could not record a batch in redis; it goes round again until redis takes that")
 	}
+	if errors.Is(err, ErrServed) {
+		l.dirty, l.beat = true, time.Time{} // the next word to redis tells the loop
+	}
 	for _, it := range done.all() {
 		l.again(it, now, delay(recordFirst, recordMost, l.unrecordedRuns))
 	}
 }
 
+// failedRun has a batch go round again. Each lane has its own backoff: a video that
+// has no room keeps no photo away.
 func (l *loop) failedRun(r result, now time.Time) {
-	l.failures++
-	l.notUntil = now.Add(backoffFor(fastsync.ClassOf(r.err), l.failures))
+	on, why := r.lane, r.err.Error()
+	on.failures++
+	on.class = fastsync.ClassOf(r.err)
+	on.notUntil = now.Add(backoffFor(on.class, on.failures))
 	for _, it := range r.batch {
 		it.cut = true
 		l.again(it, now, 0)
 	}
-	if l.state.Why != r.err.Error() && !l.ending {
-		l.state.Why = r.err.Error()
-		if l.state.SweepFault == l.state.Why {
-			return // the sweep has told it
-		}
-		l.log.Error().Err(r.err).Int("paths", len(r.batch)).Time("again", l.notUntil).Msg("the target takes nothing; trying again")
+	if l.ending || on.why == why {
+		return
+	}
+	known := l.live.why == why || l.bulk.why == why || l.state.SweepFault == why // and told
+	on.why = why
+	l.state.Why = cmp.Or(l.live.why, l.bulk.why)
+	if !known {
+		l.log.Error().Err(r.err).Int("paths", len(r.batch)).Time("again", on.notUntil).Msg("the target takes nothing; trying again")
 	}
 }
 
-func (l *loop) recoveredRun() {
-	if l.failures > 0 {
-		l.log.Info().Int("failures", l.failures).Msg("recovered: the target takes files again")
+// recoveredRun notes that a run of a lane has succeeded. The other lane tries again
+// at once, unless what it ships has no room.
+func (l *loop) recoveredRun(on *lane) {
+	if on.failures == 0 {
+		return
 	}
-	l.failures, l.notUntil, l.state.Why = 0, time.Time{}, ""
+	failures := on.failures
+	on.failures, on.notUntil, on.why = 0, time.Time{}, ""
+	l.state.Why = cmp.Or(l.live.why, l.bulk.why)
+	for _, other := range []*lane{l.live, l.bulk} {
+		if other.class != fastsync.Full {
+			other.notUntil = time.Time{}
+		}
+	}
+	if l.live.failures+l.bulk.failures == 0 {
+		l.log.Info().Int("failures", failures).Msg("recovered: the target takes files again")
+	}
 }

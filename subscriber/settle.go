@@ -13,7 +13,7 @@ import (
 func (l *loop) settle(ctx context.Context, r result, now time.Time) {
 	l.end(r)
 	l.dirty = true
-	if r.err == nil {
+	if r.err == nil && !r.outcome.Untried {
 		l.times.touch(r.batch, now)
 	}
 	l.conclude(ctx, l.split(r, now), now)
@@ -25,8 +25,8 @@ func (l *loop) conclude(ctx context.Context, r result, now time.Time) {
 		l.failedRun(r, now)
 		return
 	}
-	if n := len(r.outcome.Waits); n == 0 || n < len(r.batch) { // else nothing was tried
-		l.recoveredRun()
+	if !r.outcome.Untried {
+		l.recoveredRun(r.lane)
 	}
 	if len(r.batch) == 0 {
 		return

@@ -196,7 +196,7 @@ func (s *Subscriber) introduce(state *State) {
 		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("before", state.Pair).Str("now", s.cfg.Pair).Msg("the target is another one than before; a sweep will tell what it lacks")
 	}
 	state.Target, state.Destination, state.Pair, state.Delete = s.cfg.Target, s.cfg.Destination, s.cfg.Pair, s.cfg.Delete
-	state.Holder = s.queue.holder
+	state.Holder, state.Why = s.queue.holder, "" // this one has not tried yet
 	state.Unconfined, state.Unlocked = s.cfg.Unconfined, s.cfg.Unlocked
 }
 

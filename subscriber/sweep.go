@@ -98,7 +98,7 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 		l.check(ctx, now)
 		return
 	}
-	if sweep.Running || l.notUntil.After(now) || s.notUntil.After(now) {
+	if sweep.Running || l.live.notUntil.After(now) || l.bulk.notUntil.After(now) || s.notUntil.After(now) {
 		return
 	}
 	switch {

@@ -52,6 +52,7 @@ type target struct {
 	pulls     bool          // no tree is for the live lane
 	opened    string        // this path is open when the directory above it runs
 	syncErr   error
+	bulkErr   error             // of the bulk lane alone
 	refuse    map[string]string // path → reason
 	refuseAll string            // reason
 	again     string            // this path changes during each run
@@ -65,6 +66,7 @@ type target struct {
 	tidyErr   error
 	settleErr error
 	saveErr   error
+	away      bool // from redis, for longer than the claim lasts
 }
 
 // look waits until nothing moves and gives a copy: no goroutine is ordered
@@ -111,6 +113,10 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 	}
 	x.runs = append(x.runs, r)
 	took, err := x.took, x.syncErr
+	if lane == fastsync.Bulk && err == nil {
+		err = x.bulkErr
+	}
+	out.Untried = err == nil && len(out.Waits) == len(changes)
 	out.Cut = x.cut
 	if lane == fastsync.Bulk && x.large > 0 {
 		took = x.large
@@ -183,6 +189,12 @@ func (x *target) healed(_ context.Context, paths []string) error {
 		delete(x.failed, p)
 	}
 	return nil
+}
+
+func (x *target) lapsed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.away
 }
 
 func (x *target) republish(_ context.Context, changes []fastsync.Change) (int, error) {

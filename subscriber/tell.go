@@ -18,7 +18,7 @@ func (l *loop) tell(ctx context.Context, now time.Time) error {
 	}
 	st := &l.state
 	st.Heartbeat, st.Waiting, st.Failed = now, l.live.len()+l.bulk.len(), len(l.retry)
-	st.NextTry = l.notUntil // zero while runs succeed
+	st.NextTry = l.nextTry()
 	st.OldestAt, st.Held = time.Time{}, nil
 	for _, on := range []*lane{l.live, l.bulk} {
 		if len(on.order) > 0 && (st.OldestAt.IsZero() || on.order[0].since.Before(st.OldestAt)) {
@@ -55,15 +55,26 @@ func (l *loop) tell(ctx context.Context, now time.Time) error {
 // nextBeat is when the state is written next: soon after a change, and as a
 // heartbeat without one.
 func (l *loop) nextBeat() time.Time {
-	if l.dirty {
+	switch {
+	case l.queue.lapsed():
+		return l.beat.Add(time.Second)
+	case l.dirty:
 		return l.beat.Add(soon)
 	}
 	return fastsync.NextBeat(l.beat)
 }
 
+// nextTry is when the target is tried again; zero while runs succeed.
+func (l *loop) nextTry() time.Time {
+	if l.live.failures == 0 {
+		return l.bulk.notUntil
+	}
+	return earlier(l.live.notUntil, l.bulk.notUntil)
+}
+
 func (l *loop) health() string {
 	switch st := l.state; {
-	case l.failures > 0:
+	case l.live.failures+l.bulk.failures > 0:
 		return "failing"
 	case st.Gap != "" || st.SweepFault != "" || st.Sweep.Left > 0 || len(l.retry) > 0 || len(l.held) > 0:
 		return "degraded"
