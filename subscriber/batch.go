@@ -39,7 +39,7 @@ func (it *item) key() fastsync.Change {
 // running one. It has no clock and no goroutine: the subscriber's loop owns it.
 type batcher struct {
 	waiting map[fastsync.Change]*item
-	order   []*item // oldest first; items that left have change.Path == ""
+	order   []*item // oldest first
 	// busy counts the running paths, above each of their ancestors.
 	busy, above map[string]int
 	// free tells whether the other lane leaves a path alone; nil for yes.

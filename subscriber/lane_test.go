@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -259,7 +260,10 @@ func TestWhatHasNoRoomKeepsNoOtherFileAway(t *testing.T) {
 		give(l, event("1-0", "video"))
 		after(10 * time.Minute)
 		for i := range 60 {
+			x.order(func() { x.syncErr = errors.New("no route to host") })
 			give(l, event(fmt.Sprint(2+i, "-0"), "photo"))
+			after(10 * time.Millisecond)
+			x.order(func() { x.syncErr = nil })
 			after(time.Second)
 			if got := x.look(); len(got.acked) != i+1 || got.state.Health != "failing" || got.state.Why == "" {
 				t.Fatalf("a second after photo %d: %d shipped, %s: %q", i, len(got.acked), got.state.Health, got.state.Why)
@@ -278,6 +282,27 @@ func TestWhatHasNoRoomKeepsNoOtherFileAway(t *testing.T) {
 		after(fullMost)
 		if got := x.look(); len(got.acked) != 61 || got.state.Health != "ok" || got.state.Why != "" || !got.state.NextTry.IsZero() {
 			t.Errorf("there is room: %d shipped, %s: %q", len(got.acked), got.state.Health, got.state.Why)
+		}
+	})
+}
+
+// The lane that finds the target back spares the other one the rest of its backoff.
+func TestATargetThatIsBackIsBackForBothLanes(t *testing.T) {
+	x := swept()
+	x.tooLarge = "video"
+	inBubble(t, never, x, func(l *loop) {
+		give(l, event("1-0", "video"))
+		after(time.Millisecond)
+		x.order(func() { x.syncErr = errors.New("no route to host") })
+		give(l, event("2-0", "photo"))
+		after(10 * time.Minute)
+		x.order(func() { x.syncErr = nil })
+		for len(x.look().acked) == 0 {
+			after(100 * time.Millisecond)
+		}
+		after(2*gather + soon)
+		if got := x.look(); len(got.acked) != 2 || got.state.Health != "ok" {
+			t.Errorf("shipped %v, %s: %q", got.acked, got.state.Health, got.state.Why)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -43,9 +44,11 @@ func (l *loop) obey(said string, now time.Time) {
 	l.dirty = true
 	switch verb {
 	case "sweep", "dry-run":
-		if len(l.sweep.orders) < maxOrders {
-			l.sweep.orders = append(l.sweep.orders, order{id, verb == "dry-run"})
+		if len(l.sweep.orders) == maxOrders {
+			l.state.Answers = append(l.state.Answers, Sweep{ID: id, Started: now, Err: fmt.Sprintf("%d sweeps are ordered and wait already; try again when one has ended", maxOrders)})
+			return
 		}
+		l.sweep.orders = append(l.sweep.orders, order{id, verb == "dry-run"})
 	case "release":
 		for change := range l.held {
 			delete(l.held, change)

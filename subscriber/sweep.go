@@ -127,9 +127,12 @@ func (l *loop) schedule(ctx context.Context, now time.Time) {
 		l.log.Info().Str("reason", reason).Bool("dry_run", by.dryRun).Msg("sweep begins")
 	}
 	l.state.Sweep = Sweep{Running: true, DryRun: by.dryRun, ID: by.id, Started: now, Finished: sweep.Finished}
-	s.more, s.gone, s.recheck = false, 0, time.Time{}
+	s.more, s.gone = false, 0
 	s.recent, s.repairs, s.settledRepairs = map[string]int{}, map[fastsync.Change]bool{}, nil
-	s.owed, s.running = map[fastsync.Change]bool{}, map[string]bool{}
+	s.running = map[string]bool{}
+	if !by.dryRun {
+		s.owed, s.recheck = map[fastsync.Change]bool{}, time.Time{}
+	}
 	for _, on := range []*lane{l.live, l.bulk} {
 		for p := range on.busy {
 			s.running[p] = true

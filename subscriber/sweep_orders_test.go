@@ -219,3 +219,41 @@ func TestWhatASweepLeftIsLookedAtSoon(t *testing.T) {
 		}
 	})
 }
+
+// What a sweep left is swept again once the last of it was shipped, whatever an
+// operator looked at in between.
+func TestADryRunForgetsNothingThatASweepLeft(t *testing.T) {
+	x := swept()
+	x.drift, x.refuse = []string{"a", "b"}, map[string]string{"b": "refused"}
+	inBubble(t, never, x, func(l *loop) {
+		l.orders <- "sweep 8"
+		after(time.Minute)
+		x.order(func() { x.drift = []string{"b"} })
+		l.orders <- "dry-run 9"
+		after(time.Minute)
+		x.order(func() { x.refuse = nil })
+		after(time.Hour)
+		got := x.look()
+		if s := got.state.Sweep; s.DryRun || s.Left != 0 || got.state.Health != "ok" {
+			t.Errorf("%+v, %s; want a sweep that proves what was healed", s, got.state.Health)
+		}
+	})
+}
+
+// More operators than may wait are told so.
+func TestAnOrderTooManyIsRefused(t *testing.T) {
+	x := newGated()
+	inBubbleOf(t, never, x.target, x, func(l *loop) {
+		for i := range maxOrders + 2 { // one runs
+			l.orders <- fmt.Sprint("sweep ", i)
+			after(time.Second)
+		}
+		answers := x.look().state.Answers
+		if len(answers) != 1 || answers[0].ID != fmt.Sprint(maxOrders+1) || answers[0].Err == "" {
+			t.Errorf("answered %+v", answers)
+		}
+		for range maxOrders + 1 {
+			x.pass()
+		}
+	})
+}

@@ -113,7 +113,7 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 	}
 	x.runs = append(x.runs, r)
 	took, err := x.took, x.syncErr
-	if lane == fastsync.Bulk && err == nil {
+	if lane == fastsync.Bulk && x.bulkErr != nil {
 		err = x.bulkErr
 	}
 	out.Untried = err == nil && len(out.Waits) == len(changes)

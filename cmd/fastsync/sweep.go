@@ -98,6 +98,16 @@ func releaseTarget(ctx context.Context, w io.Writer, client redis.UniversalClien
 // sweepTarget orders a sweep and shows it until it ends.
 func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient, keys fastsync.Keys, name, verb string) error {
 	id := strconv.FormatInt(time.Now().UnixNano(), 36)
+	states, err := readTargets(ctx, client, keys)
+	if err != nil {
+		return err
+	}
+	holder := "" // who is ordered
+	for _, st := range states {
+		if st.Target == name {
+			holder = st.Holder
+		}
+	}
 	heard, err := client.Publish(ctx, keys.Control(name), verb+" "+id).Result()
 	if err != nil {
 		return fmt.Errorf("ask target %s for a sweep: %w", name, err)
@@ -114,7 +124,7 @@ func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient,
 			return ctx.Err()
 		case <-tick.C:
 		}
-		states, err := readTargets(ctx, client, keys)
+		states, err = readTargets(ctx, client, keys)
 		if err != nil {
 			return err
 		}
@@ -129,6 +139,9 @@ func sweepTarget(ctx context.Context, w io.Writer, client redis.UniversalClient,
 				if answer.ID == id {
 					return show.end(name, answer)
 				}
+			}
+			if st.Holder != holder {
+				return fmt.Errorf("target %s: its subscriber was started anew before the sweep had ended; order it again", name)
 			}
 			if st.Sweep.ID == id {
 				show.step(st, time.Now())

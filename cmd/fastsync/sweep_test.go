@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/redistest"
 	"github.com/fastsync/fastsync/subscriber"
 )
 
@@ -40,5 +45,37 @@ func TestProgressInALog(t *testing.T) {
 	want := "web1: comparing, 0 differ so far\nweb1: comparing, 10 differ so far\nweb1: comparing, 20 differ so far\n"
 	if out.String() != want {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// An order that died with its subscriber is answered by nobody, and says so.
+func TestASweepWhoseSubscriberIsStartedAnewEnds(t *testing.T) {
+	options := redistest.Start(t)
+	client, keys := redistest.Client(t, options), fastsync.NewKeys("media")
+	serve := func(holder string) {
+		text, err := json.Marshal(subscriber.State{Target: "web1", Holder: holder, Heartbeat: time.Now()})
+		if err == nil {
+			err = client.HSet(t.Context(), keys.Targets(), "web1", text).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve("host:1:A")
+	orders := client.Subscribe(t.Context(), keys.Control("web1"))
+	t.Cleanup(func() { _ = orders.Close() })
+	if _, err := orders.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- sweepTarget(ctx, io.Discard, client, keys, "web1", "sweep") }()
+	if _, err := orders.ReceiveMessage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	serve("host:2:B")
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "order it again") {
+		t.Errorf("ended with %v", err)
 	}
 }
