@@ -150,6 +150,9 @@ type Outcome struct {
 	// Cut says that a run ended early: the beginnings of files may lie at the
 	// target, in folders called [PartialDir].
 	Cut bool
+	// Late says that a run broke a short while ago, whose other end may still put files
+	// at the target that it had got before.
+	Late bool
 	// Deleted and Shipped count paths of the list, not files below them.
 	Deleted, Shipped int
 }

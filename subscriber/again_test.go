@@ -58,3 +58,32 @@ func TestWhatWaitsForAListingDoesNotFail(t *testing.T) {
 		}
 	})
 }
+
+// The other end of a run that broke may put an older version there after a newer one
+// was delivered: what was delivered meanwhile is shipped once more when that is over.
+func TestWhatABrokenRunMayPutThereLateIsShippedOnceMore(t *testing.T) {
+	for name, killed := range map[string]bool{"a connection broke": false, "the last process was killed": true} {
+		t.Run(name, func(t *testing.T) {
+			x := swept()
+			if x.broke = !killed; killed {
+				x.state.Heartbeat = time.Now()
+			}
+			inBubble(t, never, x, func(l *loop) {
+				give(l, event("1-0", "a"), event("2-0", "b"))
+				after(lateFor)
+				x.order(func() { x.broke = false })
+				give(l, event("3-0", "c"))
+				after(time.Hour)
+				count := map[string]int{}
+				for _, r := range x.look().runs {
+					for _, p := range r.paths {
+						count[p]++
+					}
+				}
+				if count["a"] != 2 || count["b"] != 2 || count["c"] != 1 {
+					t.Errorf("shipped %v", count)
+				}
+			})
+		})
+	}
+}

@@ -22,6 +22,7 @@ type item struct {
 	since, due time.Time
 	tries      int
 	cut        bool      // a run of it ended early
+	late       bool      // delivered where a run that broke may still put files
 	held       bool      // a deletion past the brake: it waits for an operator
 	restless   time.Time // when its file changed first during a run; zero for not
 	bulk       bool      // it belongs to the bulk lane

@@ -53,6 +53,7 @@ type loop struct {
 
 	sweep   *sweeper
 	times   times
+	late    late
 	dirty   bool              // state has changed since it was saved
 	gapped  time.Time         // when a gap was noted last
 	unsaved []chan<- struct{} // who waits until the state with its gap is saved
@@ -93,6 +94,9 @@ func (l *loop) run(ctx context.Context) error {
 	if st := &l.state; st.Gap != "" || st.Sweep.Left > 0 || st.Sweep.Running {
 		l.sweep.want("what the last process left")
 		st.Sweep.Running = false
+	}
+	if !l.state.Heartbeat.IsZero() { // the last process was killed
+		l.late.until = time.Now().Add(lateFor)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -179,7 +183,8 @@ func (l *loop) accept(ctx context.Context, messages []redis.XMessage, now time.T
 func (l *loop) start(ctx context.Context, now time.Time) time.Time {
 	l.schedule(ctx, now)
 	wake := earlier(fastsync.NextBeat(now), l.tryQuarantined(now)) // a sweep may be due by then
-	if l.queue.lapsed() {                                          // the target may be another one's, which has newer versions
+	wake = earlier(wake, l.shipLate(now))
+	if l.queue.lapsed() { // the target may be another one's, which has newer versions
 		return wake
 	}
 	for _, on := range []*lane{l.live, l.bulk} {

@@ -81,6 +81,7 @@ func (l *loop) sort(r result, now time.Time) sorted {
 	again, held, bulk, waits := set(r.outcome.Again), set(r.outcome.Held), set(r.outcome.Bulk), set(r.outcome.Waits)
 	for _, it := range r.batch {
 		it.cut = it.cut || r.outcome.Cut
+		it.late = r.outcome.Late || now.Before(l.late.until)
 		reason, bad := why[it.change]
 		switch {
 		case bad:
@@ -217,6 +218,9 @@ func (l *loop) remember(s sorted, failed map[string]failedPath, now time.Time) {
 		l.sweep.settled(it, true)
 		if it.cut {
 			l.times.leave(it.key())
+		}
+		if it.late && l.late.note(it.key(), now) {
+			l.sweep.want("more was shipped after a run broke than is looked at one by one")
 		}
 	}
 	if len(s.delivered) > 0 {

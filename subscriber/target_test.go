@@ -60,6 +60,7 @@ type target struct {
 	leaves    []string          // found by the next comparison of repaired paths
 	parts     string            // a folder of parts that sweeps find
 	cut       bool              // each run ends early
+	broke     bool              // a run broke a short while ago
 	drift     []string          // found by the next comparison of the whole root
 	late      string            // of these a directory of which only the time differs
 	cmpErr    error
@@ -117,7 +118,7 @@ func (x *target) Sync(_ context.Context, lane fastsync.Lane, changes []fastsync.
 		err = x.bulkErr
 	}
 	out.Untried = err == nil && len(out.Waits) == len(changes)
-	out.Cut = x.cut
+	out.Cut, out.Late = x.cut, x.broke
 	if lane == fastsync.Bulk && x.large > 0 {
 		took = x.large
 	}

@@ -1,0 +1,54 @@
+package subscriber
+
+import (
+	"time"
+
+	"github.com/fastsync/fastsync"
+)
+
+const (
+	// lateFor is how long after its connection broke the other end of a run may still
+	// put files at the target: its rsync gives up after 60 s without a word.
+	lateFor = 65 * time.Second
+	// maxLate bounds what is looked at once more one by one; for more a sweep does.
+	maxLate = 50_000
+)
+
+// late holds what was delivered while the other end of a run that broke may have put
+// an older version there afterwards: each is shipped once more when that is over.
+type late struct {
+	due   map[fastsync.Change]time.Time
+	turn  time.Time // when to look at due; zero while it is empty
+	until time.Time // what is delivered before is late, since the last process died with its runs
+}
+
+// note notes what was delivered.
+func (t *late) note(change fastsync.Change, now time.Time) (full bool) {
+	if len(t.due) == maxLate {
+		return true
+	}
+	if len(t.due) == 0 {
+		t.due, t.turn = map[fastsync.Change]time.Time{}, now.Add(lateFor)
+	}
+	t.due[change] = now.Add(lateFor)
+	return false
+}
+
+// shipLate puts what is due on the bulk lane, and returns when to look again.
+func (l *loop) shipLate(now time.Time) time.Time {
+	t := &l.late
+	if t.turn.IsZero() || now.Before(t.turn) {
+		return t.turn
+	}
+	for change, due := range t.due {
+		if !due.After(now) {
+			delete(t.due, change)
+			l.put(&item{change: change, since: now, due: now, bulk: true})
+		}
+	}
+	t.turn = time.Time{}
+	if len(t.due) > 0 {
+		t.turn = now.Add(lateFor / 4)
+	}
+	return t.turn
+}
