@@ -79,7 +79,7 @@ func (s *sorter) listable(g *group, dir string, most int) (doubtful map[string]b
 		}
 		info, err := e.Info()
 		if err != nil {
-			return nil // gone since
+			return passing(err)
 		}
 		at := changeTime(info)
 		if s.begun.Sub(at) < lately {

@@ -1,7 +1,9 @@
 package rsyncer
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -31,11 +33,16 @@ const (
 	tick = 2 * time.Second
 )
 
-var errEnough = errors.New("enough seen")
+var (
+	errEnough = errors.New("enough seen")
+	// errUnread says that all but something unreadable was seen.
+	errUnread = errors.New("not all can be read")
+)
 
 // survey looks at what is in a directory, and with deep below it, and calls
 // each for what is not left out. It reads names only; attributes are up to each.
-// What is gone or unreadable is passed over; what cannot be read now is an error.
+// What is gone is passed over, so is what is unreadable, with errUnread in the end;
+// what cannot be read now ends it.
 func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.DirEntry) error) error {
 	f, err := os.OpenFile(r.source+dir, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
 	if err != nil {
@@ -49,15 +56,13 @@ func (r *Rsyncer) survey(dir string, deep bool, each func(p string, entry fs.Dir
 		return each(p, entry)
 	})
 	f.Close()
-	if err != nil {
-		return err
-	}
 	for _, p := range below {
-		if err := r.survey(p, deep, each); err != nil {
+		if err != nil && !errors.Is(err, errUnread) {
 			return err
 		}
+		err = cmp.Or(r.survey(p, deep, each), err)
 	}
-	return nil
+	return err
 }
 
 // list calls each for what is in an open directory and not left out.
@@ -82,13 +87,17 @@ func (r *Rsyncer) list(f *os.File, dir string, each func(p string, entry fs.DirE
 	}
 }
 
-// passing returns an error that is about this moment alone; of others rsync says
-// so by name.
+// passing returns nil for what is gone, or is no directory any more, and an error
+// that is about this moment alone. Of any other rsync says so by name, if it is to
+// read there.
 func passing(err error) error {
-	if lease.Exhausted(err) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return nil
+	case lease.Exhausted(err):
 		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %w", errUnread, err)
 }
 
 // placeDir places a directory with what its change covers. What the live lane
@@ -115,7 +124,7 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 	err := s.r.survey(c.Path, deep, func(p string, e fs.DirEntry) error {
 		info, err := e.Info()
 		if err != nil {
-			return nil // gone since
+			return passing(err)
 		}
 		if len(found) >= maxLiveTree || info.Mode().IsRegular() && info.Size() > maxLiveSize {
 			return errEnough
@@ -123,7 +132,7 @@ func (s *sorter) placeSmall(c fastsync.Change, info fs.FileInfo, deep bool) {
 		found = append(found, entry{p, info})
 		return nil
 	})
-	if err != nil {
+	if err != nil { // of what is unreadable a list of files would not tell
 		s.out.Bulk = append(s.out.Bulk, c)
 		return
 	}
@@ -167,7 +176,7 @@ func (s *sorter) placeLarge(c fastsync.Change, info fs.FileInfo, k kind) {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnread) {
 		s.out.Again = append(s.out.Again, c)
 		return
 	}
@@ -198,7 +207,7 @@ func (r *Rsyncer) touched(g *group, jobs []job, begun time.Time) []fastsync.Chan
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnread) {
 			found = append(found[:before], j.changes...)
 		}
 	}
