@@ -178,9 +178,9 @@ func cause(notes []string) string {
 }
 
 // verdictOn is by the message about path, or else by the run's last.
-func verdictOn(path string, notes []string) verdict {
+func (r *Rsyncer) verdictOn(path string, k kind, notes []string) verdict {
 	for _, n := range notes {
-		if names(n, path) && !summary(n) {
+		if !summary(n) && r.names(n, path, k) {
 			return verdict{reason: n, own: true}
 		}
 	}

@@ -1,6 +1,10 @@
 package rsyncer
 
-import "strings"
+import (
+	"path"
+	"slices"
+	"strings"
+)
 
 // unescape turns rsync's \#ooo back into the byte. Anything else stays: rsync
 // escapes a backslash only where it would read as such an escape.
@@ -60,11 +64,72 @@ func parseItem(line string) (item, bool) {
 	return it, it.path != ""
 }
 
-// names tells whether a message of rsync's is about path, or about the
-// temporary file that path has while it is received.
-func names(message, path string) bool {
+// names tells whether a message of rsync's is about path, or about the temporary
+// file that path has while it is received; in a run over what is in directories also
+// whether it is about something below.
+func (r *Rsyncer) names(note, path string, k kind) bool {
+	rest, ok := r.below(note)
+	if !ok {
+		return mentions(note, path)
+	}
+	after, ok := strings.CutPrefix(rest, path)
+	return ok && (strings.HasPrefix(after, `"`) || k != entries && strings.HasPrefix(after, "/")) ||
+		strings.HasPrefix(rest, temporary(path))
+}
+
+// below is a message of rsync's from where it has a path below the root or the
+// target's folder, without these, up to a quote; not ok if it has none.
+func (r *Rsyncer) below(note string) (rest string, ok bool) {
+	if !strings.Contains(note, `"`) { // "could not make way for new regular file: d/f"
+		_, rest, ok = strings.Cut(note, ": ")
+		return rest + `"`, ok
+	}
+	ends := []string{r.source, r.target}
+	if strings.Contains(note, "rsync: [receiver] ") || strings.Contains(note, "rsync: [generator] ") {
+		slices.Reverse(ends) // one folder's name may begin with the other's
+	}
+	for _, end := range ends {
+		folder, known := quotedAs(end)
+		_, rest, ok = strings.Cut(note, `"`+folder)
+		if known && ok && (folder != "" || strings.Contains(rest, `" (in `)) { // the module itself
+			return strings.TrimPrefix(rest, "/"), true
+		}
+	}
+	return "", false
+}
+
+// quotedAs is how rsync's messages begin the paths of a source or target: in full,
+// or from a daemon's module on. It is not known of a folder in somebody's home.
+func quotedAs(end string) (folder string, known bool) {
+	rest := end
+	if strings.HasPrefix(end, "[") { // an IPv6 address has colons of its own
+		_, rest, _ = strings.Cut(end, "]")
+	}
+	switch url, isURL := strings.CutPrefix(end, "rsync://"); {
+	case isURL:
+		_, rest, _ = strings.Cut(url, "/")
+	case daemon(end):
+		_, rest, _ = strings.Cut(rest, "::")
+	case remote(end):
+		_, folder, known = strings.Cut(rest, ":/")
+		return strings.TrimSuffix(path.Clean("/"+folder), "/") + "/", known
+	default:
+		return end, true
+	}
+	if _, folder, _ = strings.Cut(rest, "/"); folder != "" {
+		folder = path.Clean("/"+folder) + "/"
+	}
+	return folder, true
+}
+
+// temporary is how the name of the file begins that path is received into.
+func temporary(path string) string {
 	base := path[strings.LastIndexByte(path, '/')+1:]
-	temp := path[:len(path)-len(base)] + "." + base + "."
+	return path[:len(path)-len(base)] + "." + base + "."
+}
+
+// mentions tells whether a message has a path, or the temporary file's, anywhere.
+func mentions(message, path string) bool {
 	for at := 0; ; {
 		i := strings.Index(message[at:], path)
 		if i < 0 {
@@ -78,5 +143,6 @@ func names(message, path string) bool {
 		}
 		at++
 	}
+	temp := temporary(path)
 	return strings.Contains(message, "/"+temp) || strings.Contains(message, `"`+temp)
 }

@@ -203,7 +203,7 @@ func FuzzUnescape(f *testing.F) {
 			t.Fatalf("%q became %q", s, got)
 		}
 		parseItem(format + s)
-		names(s, "a/b")
+		mentions(s, "a/b")
 	})
 }
 

@@ -60,7 +60,7 @@ func (r *Rsyncer) shipOthers(ctx context.Context, s *session, g *group, jobs []j
 	_ = r.Tidy(ctx, nil)
 	var others, big []job
 	for _, j := range jobs {
-		if names(full.Error(), j.path) {
+		if r.names(full.Error(), j.path, g.kind) {
 			big = append(big, j)
 		} else {
 			others = append(others, j)
@@ -207,7 +207,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		if it.gone && braked {
 			open[it.path] = verdict{held: true}
 		} else {
-			open[it.path] = verdictOn(it.path, first.notes)
+			open[it.path] = r.verdictOn(it.path, g.kind, first.notes)
 		}
 	}, nil})
 	if err := r.judge(ctx, res); err != nil {
@@ -219,7 +219,7 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			continue
 		}
 		for _, j := range jobs {
-			if _, ok := open[j.path]; !ok && j.path != "." && names(note, j.path) {
+			if _, ok := open[j.path]; !ok && j.path != "." && r.names(note, j.path, g.kind) {
 				open[j.path] = verdict{reason: note, own: true}
 			}
 		}
