@@ -68,6 +68,9 @@ func parseItem(line string) (item, bool) {
 // file that path has while it is received; in a run over what is in directories also
 // whether it is about something below.
 func (r *Rsyncer) names(note, path string, k kind) bool {
+	if !strings.Contains(note, path[strings.LastIndexByte(path, '/')+1:]) { // as most: runs are long
+		return false
+	}
 	rest, ok := r.below(note)
 	if !ok {
 		return mentions(note, path)
@@ -75,6 +78,16 @@ func (r *Rsyncer) names(note, path string, k kind) bool {
 	after, ok := strings.CutPrefix(rest, path)
 	return ok && (strings.HasPrefix(after, `"`) || k != entries && strings.HasPrefix(after, "/")) ||
 		strings.HasPrefix(rest, temporary(path))
+}
+
+// unread is the path that the sender says it cannot read, "" for any other message.
+func (r *Rsyncer) unread(note string) string {
+	rest, ok := r.below(note)
+	end := strings.LastIndexByte(rest, '"')
+	if !ok || end < 0 || !strings.HasPrefix(note, "rsync: [sender] ") {
+		return ""
+	}
+	return rest[:end]
 }
 
 // below is a message of rsync's from where it has a path below the root or the

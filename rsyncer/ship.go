@@ -218,9 +218,16 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 		if summary(note) || vanished(note) {
 			continue
 		}
+		unread := r.unread(note)
 		for _, j := range jobs {
-			if _, ok := open[j.path]; !ok && j.path != "." && r.names(note, j.path, g.kind) {
-				open[j.path] = verdict{reason: note, own: true}
+			at := j.path
+			if at == fastsync.Root {
+				at = unread // not all that is in the root has failed
+			} else if !r.names(note, at, g.kind) && (unread == "" || j.listed != unread) {
+				continue
+			}
+			if _, ok := open[at]; !ok && at != "" {
+				open[at] = verdict{reason: note, own: true}
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/fastsync/fastsync"
@@ -76,5 +77,36 @@ func TestADirectoryThatMayNotBeReadIsNamed(t *testing.T) {
 				t.Error("what can be read did not ship")
 			}
 		})
+	}
+}
+
+// Its files are not told as delivered because rsync says nothing of each.
+func TestADirectoryThatIsShutBeforeItsListingIsNamed(t *testing.T) {
+	cfg := strangers(t)
+	cfg.RsyncPath = script(t, `chmod 0 `+cfg.Source+`/d; exec `+cfg.RsyncPath+` "$@"`)
+	must(t, os.Chmod(filepath.Dir(cfg.RsyncPath), 0o755))
+	must(t, os.Mkdir(filepath.Join(cfg.Source, "d"), 0o755))
+	shut(t, cfg, "d", 0o755)
+	changes := many(t, cfg, "d", 60, 60)
+	out := ship(t, open(t, cfg), append(changes, entry("keep")...))
+	if len(out.Failed) != 60 || out.Shipped != 1 || read(cfg.Target, "keep") != "keep" {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestADirectoryOfTheRootThatMayNotBeReadIsNamed(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		cfg := strangers(t)
+		cfg.Delete = remove
+		write(t, cfg.Source, "d/sub/f", "x")
+		write(t, cfg.Source, "good/f", "x")
+		shut(t, cfg, "d/sub", 0)
+		r := open(t, cfg)
+		var out fastsync.Outcome
+		asStranger(func() { out = ship(t, r, scoped(fastsync.Root, fastsync.Tree)) })
+		named := slices.ContainsFunc(out.Failed, func(f fastsync.Failure) bool { return f.Path == "d/sub" })
+		if !named || len(out.Again) > 0 || read(cfg.Target, "good/f") != "x" {
+			t.Errorf("with deletions %v: %+v, want d/sub as failed", remove, out)
+		}
 	}
 }
