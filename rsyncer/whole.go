@@ -11,10 +11,10 @@ import (
 )
 
 // beingWritten tells whether somebody has a regular file open for writing, as far
-// as the kernel tells.
+// as the kernel tells, or may have for want of descriptors to ask it.
 func (r *Rsyncer) beingWritten(p string) bool {
-	state, _ := lease.ProbeFile(r.source + p) // an error is a file that nobody knows about
-	return state == lease.Open
+	state, err := lease.ProbeFile(r.source + p) // another error is a file that nobody knows about
+	return state == lease.Open || lease.Exhausted(err)
 }
 
 // mark is what tells one content of a file from another, as far as a look does.

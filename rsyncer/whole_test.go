@@ -56,6 +56,18 @@ func TestAnOpenFileDoesNotShip(t *testing.T) { // fact 2
 	clean(t, ship(t, r, entry("v.mp4")))
 }
 
+// Nor does one of which that cannot be told for want of descriptors.
+func TestAFileThatCannotBeAskedForNowDoesNotShip(t *testing.T) {
+	cfg := setup(t)
+	r := open(t, cfg)
+	to := sorter{r: r, lane: fastsync.Live, out: &fastsync.Outcome{}, begun: time.Now()}
+	info := stat(t, cfg.Source, "keep")
+	withoutDescriptors(t, func() { to.placeFile(entry("keep")[0], info) })
+	if len(to.out.Again) != 1 || to.to.len() != 0 {
+		t.Errorf("%+v, want it to go round again", to.out)
+	}
+}
+
 // One file for which there is no room keeps no other away, and is named.
 func TestWhatDoesNotFitKeepsNothingElseAway(t *testing.T) {
 	cfg := setup(t)

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // patience is how long a writer waits at least before the program is to be ended
@@ -182,13 +184,15 @@ func (l *Lock) control(request uintptr, with unsafe.Pointer) (int, unix.Errno) {
 
 // look lets a writer that waits for what the program still reads be told of.
 func (l *Lock) look() {
-	switch lease, err := l.lease(); {
+	switch kind, err := l.lease(); {
+	case lease.Exhausted(err): // nothing can be told now
+		l.due = time.Now().Add(patience)
 	case err != nil: // it has closed it
 		l.reading = nil
 		if l.told.Closed != nil {
 			l.told.Closed()
 		}
-	case lease != unix.F_RDLCK:
+	case kind != unix.F_RDLCK:
 		l.ending = true
 		l.told.Wanted(l.reading.path)
 	default:

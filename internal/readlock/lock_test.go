@@ -3,6 +3,7 @@
 package readlock
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -171,19 +172,100 @@ func TestAWriterDoesNotWaitLong(t *testing.T) {
 	}
 }
 
+// names are kept from the collector.
+var names [][]byte
+
+// asking is what this process would ask to open a file.
+func asking(at int32, name string) notification {
+	text := append([]byte(name), 0)
+	names = append(names, text)
+	return notification{
+		pid: uint32(os.Getpid()), call: unix.SYS_OPENAT,
+		arguing: [6]uint64{uint64(at), uint64(uintptr(unsafe.Pointer(&text[0])))},
+	}
+}
+
 // What is not there when it is looked for is not for the program to try again by
 // itself: its writer may just make it.
 func TestWhatIsNotThereIsNotLeftToTheProgram(t *testing.T) {
 	root := folder(t)
-	name := append([]byte(filepath.Join(root, "d/none")), 0)
 	l := &Lock{root: root, pids: map[int]int{}}
-	at := int32(unix.AT_FDCWD)
-	_, _, err := l.open(notification{
-		pid: uint32(os.Getpid()), call: unix.SYS_OPENAT,
-		arguing: [6]uint64{uint64(at), uint64(uintptr(unsafe.Pointer(&name[0])))},
-	})
+	_, _, err := l.open(asking(unix.AT_FDCWD, filepath.Join(root, "d/none")))
 	if err != cannot(unix.ENOENT) { //nolint:errorlint // just this
 		t.Errorf("got %v", err)
+	}
+}
+
+// leaving lets this process have so many more descriptors while it does something.
+func leaving(t *testing.T, more int, do func()) {
+	t.Helper()
+	next, err := unix.Dup(0)
+	must(t, err)
+	must(t, unix.Close(next))
+	var limit syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = uint64(next + more)
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	defer func() { must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)) }()
+	do()
+}
+
+// Where there is no descriptor to have a lease with, the program may have one, and
+// would read without. What is not of the root is left to it.
+func TestWithoutDescriptorsNothingIsReadUnlocked(t *testing.T) {
+	root := folder(t)
+	t.Chdir(root)
+	dir, err := os.Open(filepath.Join(root, "d"))
+	must(t, err)
+	defer dir.Close()
+	for name, n := range map[string]notification{
+		"by full name": asking(unix.AT_FDCWD, filepath.Join(root, "d/file")),
+		"from here":    asking(unix.AT_FDCWD, "d/file"),
+		"from a dir":   asking(int32(dir.Fd()), "file"),
+	} {
+		for more := range 2 {
+			l := &Lock{root: root, pids: map[int]int{}}
+			var p string
+			leaving(t, more, func() { _, p, err = l.open(n) })
+			if !errors.Is(err, errBusy) || p != "d/file" {
+				t.Errorf("%s, with %d more: %q, %v", name, more, p, err)
+			}
+			for _, fd := range l.pids {
+				must(t, unix.Close(fd))
+			}
+		}
+	}
+	outside := asking(unix.AT_FDCWD, filepath.Join(t.TempDir(), "outside"))
+	leaving(t, 0, func() { _, _, err = (&Lock{root: root}).open(outside) })
+	if failed := cannot(0); err == nil || errors.Is(err, errBusy) || errors.As(err, &failed) {
+		t.Errorf("outside: %v", err)
+	}
+}
+
+// Nor is it known then that the program has closed its file.
+func TestWithoutDescriptorsAFileStaysOpen(t *testing.T) {
+	f, err := os.Open(filepath.Join(folder(t), "d/file"))
+	must(t, err)
+	defer f.Close()
+	var stat unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &stat))
+	wanted := ""
+	l := &Lock{
+		pids:    map[int]int{},
+		reading: &reading{os.Getpid(), int(f.Fd()), uint64(stat.Dev), stat.Ino, "d/file"}, //nolint:unconvert // int32 elsewhere
+		told:    Told{Wanted: func(path string) { wanted = path }},
+	}
+	leaving(t, 0, l.look)
+	if l.reading == nil || time.Until(l.due) <= 0 {
+		t.Fatal("it is not looked at again")
+	}
+	l.look() // the lease is gone, as when a writer waits
+	if wanted != "d/file" {
+		t.Error("a writer waits for ever")
+	}
+	for _, fd := range l.pids {
+		must(t, unix.Close(fd))
 	}
 }
 
