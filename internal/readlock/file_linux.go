@@ -119,6 +119,9 @@ func (l *Lock) openAt(pid int, at int32, name string, flags uint64) (int, error)
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	fd, err := lease.Retry(func() (int, error) { return unix.Openat2(dir, name, &how) })
+	if errors.Is(err, unix.EAGAIN) { // another program's lease, as Samba has them
+		return -1, errBusy
+	}
 	if errno := unix.Errno(0); errors.As(err, &errno) && errno != unix.EXDEV && !lease.Exhausted(err) { // EXDEV leads out
 		return -1, cannot(errno)
 	}

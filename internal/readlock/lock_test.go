@@ -269,6 +269,22 @@ func TestWithoutDescriptorsAFileStaysOpen(t *testing.T) {
 	}
 }
 
+// A lease of another program's, as Samba's, keeps the file for a moment.
+func TestAFileThatAnotherProgramHasALeaseOnIsBusy(t *testing.T) {
+	root := folder(t)
+	file := filepath.Join(root, "d/file")
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip(err)
+	}
+	_, name, err := (&Lock{root: root}).open(asking(unix.AT_FDCWD, file))
+	if !errors.Is(err, errBusy) || name != "d/file" {
+		t.Errorf("%q, %v", name, err)
+	}
+}
+
 // Nobody ever reads half of a file, be it rewritten in place or made anew where
 // none was, and whatever signals come in between.
 func TestNothingTornIsRead(t *testing.T) {
