@@ -15,17 +15,17 @@ type neighbours struct {
 	active []*neighbour
 	// listed are the directories that runs of the live lane list, with all that is in them.
 	listed map[string]listedDir
-	// hands has who ships or deletes a path over the live lane because of its change.
-	hands map[string]*neighbour
+	// hands has what ships or deletes a path over the live lane because of its change.
+	hands map[string]*inHand
 }
 
 func newNeighbours() *neighbours {
-	return &neighbours{listed: map[string]listedDir{}, hands: map[string]*neighbour{}}
+	return &neighbours{listed: map[string]listedDir{}, hands: map[string]*inHand{}}
 }
 
 // listedDir is a directory that ships with all that is in it.
 type listedDir struct {
-	by *neighbour
+	in *inHand
 	at time.Time // what is made later is not in it
 	// doubtful is what changed just before, and is somebody else's.
 	doubtful map[string]bool
@@ -35,18 +35,23 @@ type listedDir struct {
 type neighbour struct {
 	all    *neighbours
 	live   bool // bulk takes its time, and nobody waits for it
-	held   inHand
+	held   *inHand
 	flying flying
 }
 
-// inHand is what a part of a Sync has in hand.
-type inHand struct{ listed, paths []string }
+// inHand is what a part of a Sync has in hand. The next part may have the same, and
+// has it alone from then on.
+type inHand struct {
+	by            *neighbour
+	listed, paths []string
+}
 
 // lately is how long before a listing a file's change may still be on its way here.
 const lately = 10 * time.Second
 
 func (a *neighbours) enter(live bool) *neighbour {
 	n := &neighbour{all: a, live: live}
+	n.held = &inHand{by: n}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = append(a.active, n)
@@ -72,7 +77,7 @@ func (n *neighbour) free(dir, p string, info fs.FileInfo) bool {
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
 	l, ok := n.all.listed[dir]
-	return !ok || l.by == n || info != nil && !l.doubtful[p] && changeTime(info).After(l.at.Add(-tick))
+	return !ok || l.in.by == n || info != nil && !l.doubtful[p] && changeTime(info).After(l.at.Add(-tick))
 }
 
 // take notes that this Sync ships or deletes p because of its change, unless another
@@ -88,7 +93,7 @@ func (n *neighbour) take(p string) bool {
 			return false
 		}
 	}
-	n.all.hands[p] = n
+	n.all.hands[p] = n.held
 	n.held.paths = append(n.held.paths, p)
 	return true
 }
@@ -100,14 +105,11 @@ func (n *neighbour) opens(p string) bool {
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	switch n.all.hands[p] {
-	case n: // which nobody else takes
-	case nil:
+	h := n.all.hands[p]
+	if h == nil { // else nobody else takes it
 		n.flying.reads(p, time.Now())
-	default:
-		return false
 	}
-	return true
+	return h == nil || h.by == n
 }
 
 // closes follows once the rsync has read what it opened last.
@@ -127,36 +129,38 @@ func (n *neighbour) list(dir string, doubtful map[string]bool) bool {
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	if l, ok := n.all.listed[dir]; ok && l.by != n {
+	if l, ok := n.all.listed[dir]; ok && l.in.by != n {
 		return false
 	}
 	n.held.listed = append(n.held.listed, dir)
-	n.all.listed[dir] = listedDir{n, time.Now(), doubtful}
+	n.all.listed[dir] = listedDir{n.held, time.Now(), doubtful}
 	return true
 }
 
 // begun gives what is in hand so far, for ended once that has shipped.
-func (n *neighbour) begun() (h inHand) {
+func (n *neighbour) begun() (h *inHand) {
 	if n == nil {
-		return inHand{}
+		return nil
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
-	h, n.held = n.held, inHand{}
+	h, n.held = n.held, &inHand{by: n}
 	return h
 }
 
-func (n *neighbour) ended(h inHand) {
+func (n *neighbour) ended(h *inHand) {
 	if n == nil {
 		return
 	}
 	n.all.mu.Lock()
 	defer n.all.mu.Unlock()
 	for _, dir := range h.listed {
-		delete(n.all.listed, dir)
+		if n.all.listed[dir].in == h {
+			delete(n.all.listed, dir)
+		}
 	}
 	for _, p := range h.paths {
-		if n.all.hands[p] == n {
+		if n.all.hands[p] == h {
 			delete(n.all.hands, p)
 		}
 	}

@@ -97,6 +97,29 @@ func TestWhatBulkHasReadWaits(t *testing.T) {
 	shipping.Wait()
 }
 
+// The next part of a batch may have in hand what the one before it had.
+func TestWhatTheNextPartHasIsNotLetGoWithTheLast(t *testing.T) {
+	all := newNeighbours()
+	n, live, bulk := all.enter(true), all.enter(true), all.enter(false)
+	has := func() (dir, file bool) { return !live.free("d", "d/f", nil), !bulk.opens("file") }
+	both := func() *inHand {
+		if !n.list("d", nil) || !n.take("file") {
+			t.Fatal("it is somebody else's")
+		}
+		return n.begun()
+	}
+	first := both()
+	second := both()
+	n.ended(first)
+	if dir, file := has(); !dir || !file {
+		t.Errorf("of the second part it has the directory: %v, the file: %v", dir, file)
+	}
+	n.ended(second)
+	if dir, file := has(); dir || file {
+		t.Error("it has them still")
+	}
+}
+
 func TestAFileIsOnItsWayFromItsReading(t *testing.T) {
 	now := time.Now()
 	var f flying
