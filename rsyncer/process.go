@@ -35,6 +35,7 @@ type result struct {
 	notes []string // what it said that is not about an item
 	said  []string // of these, what came on stdout: no remote shell's warnings among it
 	items int64    // lines about items
+	cut   bool     // it said more than notes has
 	busy  []string // paths that it was refused since they are being written
 	err   error    // it did not run, or was stopped
 }
@@ -174,6 +175,7 @@ func (p *process) note(line string) {
 		return
 	}
 	if len(p.notes) == maxNotes {
+		p.res.cut = true
 		p.notes = slices.Delete(p.notes, maxNotes-lastOnes, maxNotes-lastOnes+1)
 	}
 	p.notes = append(p.notes, unescape(line))

@@ -121,7 +121,7 @@ func (r *Rsyncer) shipPart(ctx context.Context, s *session, g *group, jobs []job
 	}
 	s.reached = true
 	s.outcome.Cut = s.outcome.Cut || res.code != exitOK
-	s.undeleted = g.kind.deletes() && undeleted(res.notes)
+	s.undeleted = g.kind.deletes() && (undeleted(res.notes) || r.cfg.Delete && res.cut) // it may have said so
 	open := map[string]verdict{}
 	if res.code == exitPartial || res.code == exitMaxDeletes || held(res.notes) {
 		var err error
@@ -213,6 +213,9 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 	if err := r.judge(ctx, res); err != nil {
 		return nil, err
 	}
+	if res.cut && len(jobs) > 1 {
+		return r.verifyHalves(ctx, s, g, jobs, first)
+	}
 	// What rsync cannot make way for or cannot read is only in its messages.
 	for _, note := range res.notes {
 		if summary(note) || vanished(note) {
@@ -231,10 +234,31 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			}
 		}
 	}
+	for _, j := range jobs {
+		if _, ok := covering(open, j.path); !ok && (res.cut || len(open) >= maxRemoved) { // there is more than is kept
+			open[j.path] = verdict{reason: cause(first.notes), own: true}
+		}
+	}
 	if why := cause(first.notes); len(open) == 0 && first.code == exitPartial && !belowNoDirectory(why) && !vanished(why) {
 		r.cfg.Log.Warn().Str("err", why).Msg("rsync complained but all paths are in sync")
 	}
 	return open, nil
+}
+
+// verifyHalves is verify for two halves of a list on which rsync says more than is
+// kept: of what is missing in that nothing is known. Each path is named alone.
+func (r *Rsyncer) verifyHalves(ctx context.Context, s *session, g *group, jobs []job, first result) (map[string]verdict, error) {
+	jobs = slices.Clone(jobs)
+	for i := range jobs {
+		jobs[i].listed = ""
+	}
+	open, err := r.verify(ctx, s, g, jobs[:len(jobs)/2], first)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := r.verify(ctx, s, g, jobs[len(jobs)/2:], first)
+	maps.Copy(open, rest)
+	return open, err
 }
 
 // settle writes into the outcome how each job ended.

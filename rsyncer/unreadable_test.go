@@ -1,6 +1,7 @@
 package rsyncer
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -108,5 +109,25 @@ func TestADirectoryOfTheRootThatMayNotBeReadIsNamed(t *testing.T) {
 		if !named || len(out.Again) > 0 || read(cfg.Target, "good/f") != "x" {
 			t.Errorf("with deletions %v: %+v, want d/sub as failed", remove, out)
 		}
+	}
+}
+
+// Of a run that says more than is kept, silence is no proof.
+func TestMoreFailuresThanMessagesAreKeptAreAllNamed(t *testing.T) {
+	const many = maxNotes + 100
+	cfg := strangers(t)
+	var changes []fastsync.Change
+	for i := range many {
+		dir := fmt.Sprint("shut", i)
+		must(t, os.Mkdir(filepath.Join(cfg.Source, dir), 0))
+		changes = append(changes, scoped(dir, fastsync.Tree)...)
+	}
+	out := shipBulk(t, open(t, cfg), append(changes, entry("keep")...))
+	if len(out.Failed) != many || out.Shipped != 1 {
+		t.Errorf("%d failed, %d shipped, %d again", len(out.Failed), out.Shipped, len(out.Again))
+	}
+	out = shipBulk(t, open(t, cfg), scoped(fastsync.Root, fastsync.Tree))
+	if !slices.ContainsFunc(out.Failed, func(f fastsync.Failure) bool { return f.Path == fastsync.Root }) {
+		t.Errorf("%d failed and %d shipped of a tree with all", len(out.Failed), out.Shipped)
 	}
 }
