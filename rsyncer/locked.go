@@ -84,6 +84,7 @@ func (p *process) serve() {
 		},
 		Wanted: func(string) { p.kill(errWanted) },
 	})
+	p.near.Load().closes()
 }
 
 // unlock ends that; nobody is left to ask.

@@ -97,6 +97,22 @@ func TestWhatBulkHasReadWaits(t *testing.T) {
 	shipping.Wait()
 }
 
+// The last file of a run is read when the run has ended, though no other follows.
+func TestWhatARunReadLastDoesNotWaitForTheNext(t *testing.T) {
+	r := open(t, setup(t))
+	needLock(t, r)
+	n := r.neighbours.enter(false)
+	defer n.leave()
+	args := r.operands(r.args(fastsync.Bulk, spec{entries, false, -1}))
+	res := r.run(t.Context(), call{fastsync.Bulk, args, []byte("/keep\x00"), func(item) {}, n})
+	if res.code != 0 || !n.flying.has("keep", time.Now()) {
+		t.Fatalf("%+v: it has not read the file", res)
+	}
+	if n.flying.has("keep", time.Now().Add(2*flight)) {
+		t.Error("it reads the file for ever")
+	}
+}
+
 // The next part of a batch may have in hand what the one before it had.
 func TestWhatTheNextPartHasIsNotLetGoWithTheLast(t *testing.T) {
 	all := newNeighbours()
