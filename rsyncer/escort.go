@@ -148,7 +148,7 @@ func (e *escort) start(group, pid int, args []string) error {
 		return err
 	}
 	e.process = cmd.Process
-	giveWay(e.lane, e.process.Pid)
+	giveWay(e.lane, group)
 	return nil
 }
 

@@ -36,6 +36,28 @@ func TestBulkGivesWay(t *testing.T) {
 	}
 }
 
+// Also where the remote shell is ours to start, since rsync is confined.
+func TestTheShellOfAConfinedRsyncGivesWay(t *testing.T) {
+	cfg := setup(t)
+	dir := t.TempDir()
+	cfg.Rsh = script(t, `for i in $(seq 50); do [ "$(nice)" = 10 ] && break; sleep 0.02; done
+nice >> `+dir+`/shell; shift; exec sh -c "$*"`)
+	cfg.Target = "here:" + cfg.Target
+	r := open(t, cfg)
+	if why := r.Unconfined(); why != nil {
+		t.Skip(why)
+	}
+	for lane, want := range map[fastsync.Lane]string{fastsync.Bulk: "10", fastsync.Live: "0"} {
+		write(t, dir, "shell", "")
+		write(t, cfg.Source, string(lane), "x")
+		_, err := r.Sync(t.Context(), lane, entry(string(lane)))
+		must(t, err)
+		if got := nices(filepath.Join(dir, "shell")); len(got) == 0 || slices.ContainsFunc(got, func(n string) bool { return n != want }) {
+			t.Errorf("%s: %q, want %s", lane, got, want)
+		}
+	}
+}
+
 // What decrypts a video is a process of the login's, not of rsync's.
 func TestTheServersOwnProcessGivesWay(t *testing.T) {
 	r, _, _ := overSSH(t, func(*Config) {})
