@@ -109,9 +109,11 @@ func (s *share) login() *master {
 }
 
 // kill ends it at once, also if it is stopped.
-func (m *master) kill() {
-	if m.pid != 0 {
-		_ = syscall.Kill(-m.pid, syscall.SIGKILL)
+func (m *master) kill() { m.signal(syscall.SIGKILL) }
+
+func (m *master) signal(sig syscall.Signal) {
+	if m.pid != 0 { // which would be our own group
+		_ = syscall.Kill(-m.pid, sig)
 	}
 }
 
@@ -121,7 +123,7 @@ func (m *master) end(grace time.Duration) {
 	case <-m.ended: // its number may be another's by now
 		return
 	default:
-		_ = syscall.Kill(-m.pid, syscall.SIGTERM)
+		m.signal(syscall.SIGTERM)
 	}
 	late := time.AfterFunc(grace, m.kill)
 	<-m.ended

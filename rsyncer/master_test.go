@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	ossignal "os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,6 +49,24 @@ func TestAConnectionThatHangs(t *testing.T) {
 				t.Errorf("%v became %v: those of the other lane were ended for it", before, after)
 			}
 		})
+	}
+}
+
+// An ssh that could not be started has no process, and nobody else is to end for it.
+func TestTheEndOfAnSSHThatNeverWas(t *testing.T) {
+	was := syscall.Getpgrp()
+	must(t, syscall.Setpgid(0, 0)) // for whoever runs the tests
+	defer func() { must(t, syscall.Setpgid(0, was)) }()
+	ended := make(chan os.Signal, 1)
+	ossignal.Notify(ended, syscall.SIGTERM)
+	defer ossignal.Stop(ended)
+	m := &master{ended: make(chan struct{})}
+	time.AfterFunc(10*time.Millisecond, func() { close(m.ended) })
+	m.end(time.Second)
+	select {
+	case <-ended:
+		t.Error("this process is ended")
+	case <-time.After(100 * time.Millisecond):
 	}
 }
 
