@@ -82,7 +82,7 @@ func (s *sorter) listable(g *group, dir string, most int) (doubtful map[string]b
 			return passing(err)
 		}
 		at := changeTime(info)
-		if s.begun.Sub(at) < lately {
+		if s.begun.Sub(at) < lately || !e.Type().IsRegular() { // rsync does not ask for a link
 			doubtful[p] = true
 		}
 		if !e.Type().IsRegular() {

@@ -165,6 +165,35 @@ func TestWhatIsInAListingIsNobodyElses(t *testing.T) {
 	}
 }
 
+// What a link leads to is read with the names, and not asked for: an old one that is
+// replaced meanwhile has to wait for the listing.
+func TestALinkThatIsReplacedWaitsForItsListing(t *testing.T) {
+	cfg := setup(t)
+	r := open(t, cfg)
+	link := filepath.Join(cfg.Source, "d/link")
+	must(t, os.Mkdir(filepath.Dir(link), 0o755))
+	must(t, os.Symlink("v1", link))
+	changes := many(t, cfg, "d", 60, 60)
+	listing, other := r.neighbours.enter(true), r.neighbours.enter(true)
+	s := sorter{r: r, lane: fastsync.Live, near: listing, out: &fastsync.Outcome{}, begun: time.Now().Add(time.Hour)} // all is old
+	_, err := s.sort(changes)
+	must(t, err)
+	if s.to[2*int(entries)].jobs[0].listed != "d" {
+		t.Fatal("it is not listed")
+	}
+	must(t, os.Symlink("v2", link+".new"))
+	must(t, os.Rename(link+".new", link))
+	info, err := os.Lstat(link)
+	must(t, err)
+	if other.free("d", "d/link", info) {
+		t.Error("it ships beside the listing")
+	}
+	listing.leave()
+	if !other.free("d", "d/link", info) {
+		t.Error("it does not ship after the listing")
+	}
+}
+
 func TestADirectoryThatIsBeingFilledIsNotListed(t *testing.T) {
 	cfg := setup(t)
 	r := open(t, cfg)

@@ -27,7 +27,7 @@ func newNeighbours() *neighbours {
 type listedDir struct {
 	in *inHand
 	at time.Time // what is made later is not in it
-	// doubtful is what changed just before, and is somebody else's.
+	// doubtful is what changed just before, or is a link, and is somebody else's.
 	doubtful map[string]bool
 }
 
