@@ -50,7 +50,7 @@ var (
 	inherited = patch{"subscriber/subscriber.go", "strangers.longer(got.pending > held, asked, s.queue.patience)", "strangers.longer(false && got.pending > held, asked, s.queue.patience)"}
 	// inHand: no run reads what another has in hand, and none ships what another has just read.
 	inHand = []patch{
-		{"rsyncer/neighbours.go", "switch n.all.hands[p] {", "switch n.all.hands[\"\"] {"},
+		{"rsyncer/neighbours.go", "h := n.all.hands[p]", "h := n.all.hands[\"\"]"},
 		{"rsyncer/neighbours.go", "if other != n && other.flying", "if false && other.flying"},
 	}
 	// full: nothing is deleted because of a root that is empty.
@@ -159,7 +159,7 @@ var protections = map[string][]patch{
 		{"watcher/rewalk.go", "if l.rewalking || len(l.tree.bare) == 0 {", "if true {"},
 	},
 	"few file descriptors": {
-		{"rsyncer/survey.go", "if lease.Exhausted(err) {", "if false && lease.Exhausted(err) {"},
+		{"rsyncer/survey.go", "case lease.Exhausted(err):\n\t\treturn err", "case lease.Exhausted(err):\n\t\treturn nil"},
 		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= scarce:", "case true:"},
 		{"watcher/catchup.go", "in.abs == c.w.cfg.Root, lease.Exhausted(err):", "in.abs == c.w.cfg.Root, false && lease.Exhausted(err):"},
 	},
