@@ -75,9 +75,11 @@ func (r *Rsyncer) names(note, path string, k kind) bool {
 	if !ok {
 		return mentions(note, path)
 	}
-	after, ok := strings.CutPrefix(rest, path)
-	return ok && (strings.HasPrefix(after, `"`) || k != entries && strings.HasPrefix(after, "/")) ||
-		strings.HasPrefix(rest, temporary(path))
+	if after, ok := strings.CutPrefix(rest, path); ok && (strings.HasPrefix(after, `"`) || k != entries && strings.HasPrefix(after, "/")) {
+		return true
+	}
+	after, ok := strings.CutPrefix(rest, temporary(path))
+	return ok && strings.IndexByte(after, '"') == 6 // else it is of another one, as ".b.jpg.AbCdEf" is not of b
 }
 
 // unread is the path that the sender says it cannot read, "" for any other message.

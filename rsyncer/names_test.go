@@ -31,7 +31,7 @@ func TestOnlyWhatAMessageNamesHasFailed(t *testing.T) {
 	} {
 		r := &Rsyncer{source: "/srv/media/", target: c.target}
 		var got []string
-		for _, p := range []string{"2025", "2025/b.jpg", "2025/thumbs", "b.jpg", "media", "srv", "thumbs"} {
+		for _, p := range []string{"2025", "2025/b", "2025/b.jpg", "2025/thumbs", "b.jpg", "media", "srv", "thumbs"} {
 			if r.names(c.note, p, c.kind) {
 				got = append(got, p)
 			}
