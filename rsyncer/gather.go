@@ -2,6 +2,7 @@ package rsyncer
 
 import (
 	"cmp"
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -109,7 +110,7 @@ func (r *Rsyncer) beside(g *group, jobs []job, begun time.Time) []fastsync.Chang
 			continue
 		}
 		last = j.listed
-		_ = r.survey(last, false, func(p string, e fs.DirEntry) error {
+		err := r.survey(last, false, func(p string, e fs.DirEntry) error {
 			if _, ours := g.at[p]; ours {
 				return nil
 			}
@@ -118,6 +119,9 @@ func (r *Rsyncer) beside(g *group, jobs []job, begun time.Time) []fastsync.Chang
 			}
 			return nil
 		})
+		if err != nil && !errors.Is(err, errUnread) { // nothing can be known now
+			found = append(found, fastsync.Change{Path: last, Scope: fastsync.Listing})
+		}
 	}
 	return found
 }

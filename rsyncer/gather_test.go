@@ -238,6 +238,11 @@ func TestWhatCameIntoAListingFollows(t *testing.T) {
 	if got := r.beside(g, g.jobs, s.begun); len(got) != 1 || got[0].Path != "d/since" {
 		t.Errorf("%v", got)
 	}
+	var got []fastsync.Change
+	withoutDescriptors(t, func() { got = r.beside(g, g.jobs, s.begun) })
+	if len(got) != 1 || got[0] != scoped("d", fastsync.Listing)[0] {
+		t.Errorf("where that cannot be known now: %v", got)
+	}
 }
 
 func TestListsAreNotTooLong(t *testing.T) {
