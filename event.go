@@ -150,12 +150,16 @@ type Outcome struct {
 	// Cut says that a run ended early: the beginnings of files may lie at the
 	// target, in folders called [PartialDir].
 	Cut bool
-	// Late says that a run broke a short while ago, whose other end may still put files
-	// at the target that it had got before.
+	// Late says that a run broke less than [LateFor] ago, whose other end may still put
+	// files at the target that it had got before.
 	Late bool
 	// Deleted and Shipped count paths of the list, not files below them.
 	Deleted, Shipped int
 }
+
+// LateFor is how long after its connection broke the other end of a run may still put
+// files at the target: its rsync gives up after 60 s without a word.
+const LateFor = 65 * time.Second
 
 // PartialDir is the name of the folders in which a target keeps the beginning
 // of a file whose transfer was cut, beside the file, for the next run to go on

@@ -158,6 +158,9 @@ func TestARunThatWasEndedForAWriterGoesRoundAgain(t *testing.T) {
 		must(t, os.WriteFile(file, []byte("new"), 0o644))
 	})
 	out, err := r.Sync(t.Context(), fastsync.Live, entry("video", "keep"))
+	if !out.Late {
+		t.Error("the other end counts as ended")
+	}
 	writing.Wait()
 	if err != nil || len(out.Again) != 2 || !out.Cut {
 		t.Errorf("%+v, %v", out, err)

@@ -235,6 +235,9 @@ func (p *process) feed(ctx context.Context, list []byte, found func(item), first
 		_ = p.stdin.Close()
 	})
 	<-p.ended
+	if p.near.Load() != nil { // it ships
+		p.r.parted(p.res)
+	}
 	return p.res
 }
 

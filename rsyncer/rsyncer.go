@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fastsync/fastsync"
@@ -73,6 +74,7 @@ type Rsyncer struct {
 	limits limits                   // usual, but in tests
 
 	neighbours *neighbours
+	broke      atomic.Pointer[time.Time] // when a run lost its other end last; nil for never
 
 	channels    *channels
 	confinement confinement

@@ -29,6 +29,7 @@ func (r *Rsyncer) Sync(ctx context.Context, lane fastsync.Lane, changes []fastsy
 	s.outcome.Waits = append(s.outcome.Waits, seen.Waits...)
 	s.outcome.Bulk = append(s.outcome.Bulk, seen.Bulk...)
 	s.outcome.Kept += seen.Kept
+	s.outcome.Late = r.late()
 	s.outcome.Untried = err == nil && !s.reached
 	return s.outcome, err
 }

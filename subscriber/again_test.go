@@ -70,7 +70,7 @@ func TestWhatABrokenRunMayPutThereLateIsShippedOnceMore(t *testing.T) {
 			}
 			inBubble(t, never, x, func(l *loop) {
 				give(l, event("1-0", "a"), event("2-0", "b"))
-				after(lateFor)
+				after(fastsync.LateFor)
 				x.order(func() { x.broke = false })
 				give(l, event("3-0", "c"))
 				after(time.Hour)

@@ -6,13 +6,8 @@ import (
 	"github.com/fastsync/fastsync"
 )
 
-const (
-	// lateFor is how long after its connection broke the other end of a run may still
-	// put files at the target: its rsync gives up after 60 s without a word.
-	lateFor = 65 * time.Second
-	// maxLate bounds what is looked at once more one by one; for more a sweep does.
-	maxLate = 50_000
-)
+// maxLate bounds what is shipped once more path by path; for more a sweep compares.
+const maxLate = 50_000
 
 // late holds what was delivered while the other end of a run that broke may have put
 // an older version there afterwards: each is shipped once more when that is over.
@@ -28,9 +23,9 @@ func (t *late) note(change fastsync.Change, now time.Time) (full bool) {
 		return true
 	}
 	if len(t.due) == 0 {
-		t.due, t.turn = map[fastsync.Change]time.Time{}, now.Add(lateFor)
+		t.due, t.turn = map[fastsync.Change]time.Time{}, now.Add(fastsync.LateFor)
 	}
-	t.due[change] = now.Add(lateFor)
+	t.due[change] = now.Add(fastsync.LateFor)
 	return false
 }
 
@@ -48,7 +43,7 @@ func (l *loop) shipLate(now time.Time) time.Time {
 	}
 	t.turn = time.Time{}
 	if len(t.due) > 0 {
-		t.turn = now.Add(lateFor / 4)
+		t.turn = now.Add(fastsync.LateFor / 4)
 	}
 	return t.turn
 }

@@ -96,7 +96,7 @@ func (l *loop) run(ctx context.Context) error {
 		st.Sweep.Running = false
 	}
 	if !l.state.Heartbeat.IsZero() { // the last process was killed
-		l.late.until = time.Now().Add(lateFor)
+		l.late.until = time.Now().Add(fastsync.LateFor)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
