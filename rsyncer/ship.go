@@ -234,8 +234,9 @@ func (r *Rsyncer) verify(ctx context.Context, s *session, g *group, jobs []job, 
 			}
 		}
 	}
+	more := res.cut || len(open) >= maxRemoved // than is kept
 	for _, j := range jobs {
-		if _, ok := covering(open, j.path); !ok && (res.cut || len(open) >= maxRemoved) { // there is more than is kept
+		if _, ok := covering(open, j.path); more && !ok {
 			open[j.path] = verdict{reason: cause(first.notes), own: true}
 		}
 	}

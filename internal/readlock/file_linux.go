@@ -76,31 +76,35 @@ func (l *Lock) open(n notification) (fd int, name string, err error) {
 	if name, err = readText(pid, uintptr(text)); err != nil {
 		return -1, "", err
 	}
-	rel, err := l.place(pid, at, name)
-	if err != nil {
-		return -1, "", err
+	fd, rel, err := l.openAt(pid, at, name, flags)
+	if !lease.Exhausted(err) {
+		return fd, rel, err
 	}
-	fd, err = l.openAt(pid, at, name, flags)
-	if lease.Exhausted(err) { // the program may have a descriptor for it, but no lease
-		err = errBusy
+	if rel, err = l.place(pid, at, name); err == nil {
+		err = errBusy // the program may have a descriptor for it, but no lease
 	}
 	return fd, rel, err
 }
 
-// place is where a name is below the root, which takes no descriptor.
+// place is where a name is below the root, without a descriptor to make sure of it.
 func (l *Lock) place(pid int, at int32, name string) (string, error) {
-	if !strings.HasPrefix(name, "/") {
-		in := fmt.Sprintf("/proc/%d/fd/%d", pid, at)
-		if at == unix.AT_FDCWD {
-			in = fmt.Sprintf("/proc/%d/cwd", pid)
-		}
-		within, err := os.Readlink(in)
-		if err != nil {
-			return "", err
-		}
-		name = path.Join(within, name)
+	if strings.HasPrefix(name, "/") {
+		return l.below("/", name)
 	}
-	rel, ok := strings.CutPrefix(path.Clean(name), l.root+"/")
+	in := fmt.Sprintf("/proc/%d/fd/%d", pid, at)
+	if at == unix.AT_FDCWD {
+		in = fmt.Sprintf("/proc/%d/cwd", pid)
+	}
+	within, err := os.Readlink(in)
+	if err != nil {
+		return "", err
+	}
+	return l.below(within, name)
+}
+
+// below is a name in a folder as a path below the root.
+func (l *Lock) below(within, name string) (string, error) {
+	rel, ok := strings.CutPrefix(path.Join(within, name), l.root+"/")
 	if !ok {
 		return "", unix.EXDEV
 	}
@@ -108,31 +112,38 @@ func (l *Lock) place(pid int, at int32, name string) (string, error) {
 }
 
 // openAt opens a name of the program's that is below the root.
-func (l *Lock) openAt(pid int, at int32, name string, flags uint64) (int, error) {
+func (l *Lock) openAt(pid int, at int32, name string, flags uint64) (fd int, rel string, err error) {
 	dir, name, err := l.folder(pid, at, name)
 	if err != nil {
-		return -1, err
+		return -1, "", err
 	}
 	defer unix.Close(dir)
+	within, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir))
+	if err != nil {
+		return -1, "", err
+	}
+	if rel, err = l.below(within, name); err != nil {
+		return -1, "", err
+	}
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | flags&unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	fd, err := lease.Retry(func() (int, error) { return unix.Openat2(dir, name, &how) })
+	fd, err = lease.Retry(func() (int, error) { return unix.Openat2(dir, name, &how) })
 	if errors.Is(err, unix.EAGAIN) { // another program's lease, as Samba has them
-		return -1, errBusy
+		return -1, rel, errBusy
 	}
 	if errno := unix.Errno(0); errors.As(err, &errno) && errno != unix.EXDEV && !lease.Exhausted(err) { // EXDEV leads out
-		return -1, cannot(errno)
+		return -1, "", cannot(errno)
 	}
 	if err != nil {
-		return -1, err
+		return -1, "", err
 	}
 	_, err = lease.Retry(func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK) })
 	if errors.Is(err, unix.EAGAIN) {
 		err = errBusy
 	}
-	return fd, err
+	return fd, rel, err
 }
 
 // folder opens what a name is to be looked up in, and says by which name.
