@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/fastsync/fastsync"
 )
 
 // A file that is rewritten during every run holds up neither its events nor a

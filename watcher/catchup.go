@@ -34,7 +34,7 @@ func (w *Watcher) CatchUp(ctx context.Context, since time.Time) error {
 	w.owed[walk] = since
 	w.mu.Unlock()
 
-	c := catchUp{w: w, ctx: ctx, since: since}
+	c := catchUp{w: w, ctx: ctx, since: since, names: lister{wait: scarce}}
 	if !since.IsZero() {
 		c.since = since.Add(-w.cfg.slack)
 	}

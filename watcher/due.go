@@ -37,7 +37,7 @@ func (l *loop) demand(since time.Time) {
 
 // arm sets the alarms that something waits for; at rest there are none.
 func (l *loop) arm(watching bool) {
-	if l.startable() || !l.missed.IsZero() || !l.others.since.IsZero() || l.root == nil && watching {
+	if l.startable() || l.tree.starved() || !l.missed.IsZero() || !l.others.since.IsZero() || l.root == nil && watching {
 		l.soon.within(tick)
 	}
 	if len(l.tree.bare) > 0 {
@@ -56,6 +56,9 @@ func (l *loop) startable() bool {
 func (l *loop) tick(ctx context.Context, now time.Time, watching bool) {
 	if watching && l.root == nil {
 		l.checkRoot()
+	}
+	if l.tree.starved() {
+		l.step()
 	}
 	// Less than half full, or a while ago: else a walk would end where this one did.
 	if !l.missed.IsZero() && (len(l.probing) < l.w.cfg.mostOpen/2 || now.Sub(l.retried) >= l.w.cfg.RewalkEvery) {

@@ -14,13 +14,17 @@ import (
 
 // lister reads directories into one buffer. os.ReadDir sorts, makes an object
 // for each entry and keeps all of them.
-type lister struct{ buf []byte }
+type lister struct {
+	buf []byte
+	// wait is how long an opening waits for descriptors while none is free.
+	wait time.Duration
+}
 
 // each calls visit for what is in the directory, which is open as fd, until
 // that returns false. The name is good until then; the kind is one of unix.DT_*, never unknown. A link
 // is no directory.
 func (l *lister) each(dir string, visit func(fd int, name []byte, kind uint8) bool) error {
-	fd, err := openDir(dir)
+	fd, err := openDir(dir, l.wait)
 	if err != nil {
 		return err
 	}
@@ -28,10 +32,10 @@ func (l *lister) each(dir string, visit func(fd int, name []byte, kind uint8) bo
 	return l.read(fd, visit)
 }
 
-// scarce is how long an opening waits for descriptors while none is free.
+// scarce is how long a catch-up waits for descriptors before it fails for now.
 const scarce = time.Second
 
-func openDir(dir string) (int, error) {
+func openDir(dir string, wait time.Duration) (int, error) {
 	for begun := time.Now(); ; time.Sleep(scarce / 100) {
 		fd, err := lease.Retry(func() (int, error) {
 			return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -39,7 +43,7 @@ func openDir(dir string) (int, error) {
 		switch {
 		case err == nil:
 			return fd, nil
-		case !lease.Exhausted(err), time.Since(begun) >= scarce:
+		case !lease.Exhausted(err), time.Since(begun) >= wait:
 			return 0, &fs.PathError{Op: "open", Path: dir, Err: err}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
@@ -76,27 +77,66 @@ func TestADirectoryThatCannotBeReadNowIsNotPassedOver(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	lack := descriptors(t)
+	c := catchUp{w: w, ctx: t.Context(), names: lister{wait: scarce}}
+	lack(true)
+	time.AfterFunc(scarce/2, func() { lack(false) })
+	if err := c.look(place{abs: dir}); err != nil {
+		t.Errorf("after half the time there are descriptors: %v", err)
+	}
+	lack(true)
+	err := c.look(place{abs: dir})
+	lack(false)
+	if err == nil {
+		t.Error("it was passed over")
+	}
+}
+
+// Nor is it by a walk that watches: it comes back to it.
+func TestADirectoryThatCannotBeListedNowIsWatchedAndPublishedLater(t *testing.T) {
+	l := still(t, newFake())
+	if err := os.MkdirAll(filepath.Join(l.w.cfg.Root, "d/sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kernel.Close()
+	l.tree.kernel = kernel
+	lack := descriptors(t)
+	lack(true)
+	l.enter("d")
+	l.tick(t.Context(), time.Now(), false)
+	lack(false)
+	if len(l.ready) > 0 || l.more() != nil {
+		t.Errorf("without descriptors it published %v, or goes on without a pause", l.ready)
+	}
+	l.tick(t.Context(), time.Now(), false)
+	for len(l.tree.walks) > 0 {
+		l.step()
+	}
+	if e := l.ready["d"]; e.Scope != fastsync.Tree || !l.tree.knows("d/sub") || l.tree.starved() {
+		t.Errorf("published %q, knows d/sub: %v", e.Scope, l.tree.knows("d/sub"))
+	}
+}
+
+// descriptors takes all free ones away from this process, or gives them back.
+func descriptors(t *testing.T) (lack func(bool)) {
+	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	none := limit
 	none.Cur = 0
-	lack := func(is *unix.Rlimit) {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, is); err != nil {
+	return func(on bool) {
+		to := &limit
+		if on {
+			to = &none
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, to); err != nil {
 			t.Error(err)
 		}
-	}
-	c := catchUp{w: w, ctx: t.Context()}
-	lack(&none)
-	time.AfterFunc(scarce/2, func() { lack(&limit) })
-	if err := c.look(place{abs: dir}); err != nil {
-		t.Errorf("after half the time there are descriptors: %v", err)
-	}
-	lack(&none)
-	err := c.look(place{abs: dir})
-	lack(&limit)
-	if err == nil {
-		t.Error("it was passed over")
 	}
 }

@@ -243,9 +243,9 @@ func (l *loop) step() {
 	}
 }
 
-// more is ready while there are directories to watch.
+// more is ready while there are directories to watch, and they can be listed.
 func (l *loop) more() <-chan struct{} {
-	if len(l.tree.walks) == 0 {
+	if len(l.tree.walks) == 0 || l.tree.scarce {
 		return nil
 	}
 	return always

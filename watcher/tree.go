@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 // stride is how many directories get their watches before the loop looks for
@@ -36,6 +37,9 @@ type tree struct {
 	// walks are not done yet; the last is worked on.
 	walks []*walk
 	list  lister
+	// scarce is set once no descriptor was left to list a directory with, until
+	// one was: the walks go on by time then.
+	scarce bool
 }
 
 // walk watches a directory and all below it, each before it is listed, so that
@@ -112,7 +116,9 @@ func (t *tree) step() *walk {
 		}
 		abs := k.todo[last]
 		k.todo = k.todo[:last]
-		t.grow(k, abs)
+		if t.grow(k, abs); t.scarce {
+			break
+		}
 	}
 	return nil
 }
@@ -149,6 +155,11 @@ func (t *tree) grow(k *walk, abs string) {
 		}
 		return true
 	})
+	if t.lack(err) {
+		t.forget(dir)
+		k.todo = append(k.todo, abs)
+		return
+	}
 	switch {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		t.forget(dir) // a link has taken its name since
@@ -156,6 +167,21 @@ func (t *tree) grow(k *walk, abs string) {
 		t.log.Warn().Err(err).Str("path", dir).Msg("cannot list a directory; give the agent the right to read it")
 	}
 }
+
+// lack notes whether there were descriptors, and tells when it changes.
+func (t *tree) lack(err error) bool {
+	was := t.scarce
+	switch t.scarce = lease.Exhausted(err); {
+	case t.scarce && !was:
+		t.log.Error().Err(err).Msg("no directory can be listed, and new ones wait; raise the limit of open files, LimitNOFILE")
+	case !t.scarce && was:
+		t.log.Info().Msg("recovered: directories can be listed again")
+	}
+	return t.scarce
+}
+
+// starved tells whether walks wait for descriptors.
+func (t *tree) starved() bool { return t.scarce && len(t.walks) > 0 }
 
 // watch puts one watch on a directory; without one it is bare. It tells
 // whether there is such a directory.

@@ -160,7 +160,8 @@ var protections = map[string][]patch{
 	},
 	"few file descriptors": {
 		{"rsyncer/survey.go", "case lease.Exhausted(err):\n\t\treturn err", "case lease.Exhausted(err):\n\t\treturn nil"},
-		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= scarce:", "case true:"},
+		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= wait:", "case true:"},
+		{"watcher/tree.go", "if t.lack(err) {", "if t.lack(err) && false {"},
 		{"watcher/catchup.go", "in.abs == c.w.cfg.Root, lease.Exhausted(err):", "in.abs == c.w.cfg.Root, false && lease.Exhausted(err):"},
 	},
 	"the state directory's disk is full": slices.Concat(compared, kept),
