@@ -120,7 +120,7 @@ func (l *loop) hear(h heard) {
 		return
 	}
 	if err := l.fan.changes(h.events, l.take); err != nil {
-		l.overflowed(err, "give the host more memory")
+		l.overflowed(err, "give the host more memory, or fastsync more open files: LimitNOFILE")
 	}
 	l.fan.free <- h.events[:cap(h.events)]
 	l.read(h.drained)

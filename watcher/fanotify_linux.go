@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
+	"github.com/fastsync/fastsync/internal/lease"
 )
 
 const (
@@ -185,6 +186,9 @@ func (f *fanotify) find(handle []byte) (string, error) {
 	}
 	f.located++
 	root, id, err := openRoot(f.root)
+	if lease.Exhausted(err) {
+		return "", err // it may well be there
+	}
 	if err != nil {
 		return "", errAway
 	}

@@ -230,3 +230,25 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 }
 
 func contains(err error, text string) bool { return err != nil && strings.Contains(err.Error(), text) }
+
+// Without a free descriptor nobody can tell where a change was: it is lost, and looked
+// for, but the root is no more away than it was.
+func TestARootThatCannotBeOpenedNowIsNotAway(t *testing.T) {
+	root := t.TempDir()
+	g := mark(t, root)
+	g.write(filepath.Join(root, "f"))
+	buf := make([]byte, bufferSize)
+	n, err := unix.Read(g.group, buf)
+	g.must(err)
+	lack := descriptors(t)
+	lack(true)
+	err = g.changes(buf[:n], func(c change) { t.Errorf("it tells of %+v", c) })
+	lack(false)
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("lost %v, want the missing descriptor to be said", err)
+	}
+	g.must(os.RemoveAll(root))
+	if _, err := g.find([]byte("any")); !errors.Is(err, errAway) {
+		t.Errorf("where the root was removed: %v", err)
+	}
+}
