@@ -38,14 +38,6 @@ type parts struct {
 	publisher *publisher.Publisher
 }
 
-// owedBeat is the time between two writes of the state while a catch-up has
-// failed and is tried again, or Redis takes no events.
-const owedBeat = 2 * time.Second
-
-// relayWait is how long the first catch-up waits for the relay to listen, so
-// that no published path falls between the two.
-const relayWait = 2 * time.Second
-
 func realDir(dir string) (string, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -82,69 +74,6 @@ func (s *service) runAgent(ctx context.Context) error {
 	g.Go(func() error { return relay.Run(ctx) })
 	g.Go(func() error { return s.checkpoints(ctx, keys, parts{w, relay, pub}, gaps) })
 	return g.Wait()
-}
-
-// checkpoints catches up from the last checkpoint at start and at each gap,
-// and moves the checkpoint on as the watcher's events reach Redis.
-func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, gaps <-chan struct{}) error {
-	since, err := s.lastCheckpoint(ctx, keys)
-	if err != nil {
-		return nil // only the end of ctx stops it
-	}
-	if since.IsZero() {
-		since = time.Now() // the first start: every target is new, so each is swept
-	}
-	select {
-	case <-a.watcher.Ready():
-	case <-ctx.Done():
-		return nil
-	}
-	select {
-	case <-gaps: // the relay listens
-	case <-time.After(relayWait): // catches up once more when it does
-	case <-ctx.Done():
-		return nil
-	}
-	owed, caughtUp := true, time.Time{}
-	catchUp := func() {
-		begun := time.Now()
-		owed = true
-		if err := a.watcher.CatchUp(ctx, since); err != nil {
-			if ctx.Err() == nil {
-				s.log.Error().Err(err).Msg("could not catch up; trying again")
-			}
-			return
-		}
-		owed, caughtUp = false, time.Now()
-		if s.cfg.Watch == "off" {
-			since = begun // else the watcher's checkpoint says, which waits for open files
-		}
-	}
-	catchUp()
-	for {
-		watch, fault := a.watcher.Status(), a.publisher.Fault()
-		if watch.Checkpoint.After(since) && s.cfg.Watch != "off" {
-			since = watch.Checkpoint
-		}
-		s.beat(ctx, keys, since, agentState{
-			Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: a.relay.Relayed(), Refused: a.relay.Refused(),
-			Version: ownVersion(), CaughtUp: caughtUp, Chosen: s.chosen(watch.Fallback), RedisFault: fault,
-		})
-		beat := fastsync.BeatWithin(fastsync.Beat) // and so much of what is known a restart looks for once more
-		if owed || fault != "" {
-			beat = owedBeat
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-gaps:
-			catchUp()
-		case <-time.After(beat):
-			if owed {
-				catchUp()
-			}
-		}
-	}
 }
 
 // chooseWatch decides what --watch means here, before anything starts.

@@ -43,7 +43,7 @@ var (
 	// resumed: what was read and not acknowledged is read again.
 	resumed = patch{"subscriber/subscriber.go", `after, last, failing := "0", "", ""`, `after, last, failing := ">", "", ""`}
 	// caught: the next start looks for what changed since the checkpoint.
-	caught = patch{"cmd/fastsync/agent.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"}
+	caught = patch{"cmd/fastsync/checkpoint.go", "since.IsZero() {", "!since.IsZero() || since.IsZero() {"}
 	// handed: who has lost its target hands over what is in hand.
 	handed = patch{"subscriber/handover.go", "for some := range slices.Chunk(changes, page) {", "for some := range slices.Chunk(changes[:0], page) {"}
 	// inherited: what another process of the target has read and not acknowledged is taken over.
