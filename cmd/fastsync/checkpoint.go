@@ -37,7 +37,7 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, 
 		return nil // only the end of ctx stops it
 	}
 	if since.IsZero() {
-		since = time.Now() // the first start: every target is new, so each is swept
+		since = time.Now() // the first start, which is stored at once: every target is new, so each is swept
 	}
 	c := &catching{since: since, owed: true, due: true, done: make(chan error, 1)}
 	defer c.wait()

@@ -150,6 +150,20 @@ func TestTheAgentSaysThatItLivesWhileItCatchesUp(t *testing.T) {
 	}
 }
 
+// Who died before its first catch-up had ended was the first start all the same: the
+// next one looks for what changed since then.
+func TestAFirstStartThatDiesLeavesItsCheckpoint(t *testing.T) {
+	r := newAgentRig(t)
+	stop := r.start(false)
+	r.eventually("a checkpoint", func() bool { return !r.stored().IsZero() })
+	stop()
+	first := r.stored()
+	since, err := r.s.lastCheckpoint(t.Context(), r.keys)
+	if err != nil || !since.Equal(first) {
+		t.Errorf("the next start begins at %s, %v; want %s", since, err, first)
+	}
+}
+
 // A gap that comes while a catch-up runs has another one follow.
 func TestAGapDuringACatchUpIsLookedForAfterwards(t *testing.T) {
 	r := newAgentRig(t)
