@@ -20,6 +20,10 @@ import (
 // the PONG, so a black hole would go unnoticed for a quarter of an hour.
 const silence = 5 * time.Second
 
+// margin is taken off the time at which a gap began: a file is written some time
+// before it is published, maybe by the clock of another host.
+const margin = 2 * time.Second
+
 // RelayConfig is what a Relay needs.
 type RelayConfig struct {
 	Redis   redis.UniversalClient
@@ -29,21 +33,24 @@ type RelayConfig struct {
 	Publisher interface {
 		Publish(ctx context.Context, events ...fastsync.Event) error
 	}
-	// Gap is called for every subscription, the first too: what was published
-	// before it was heard by nobody, so the caller has to catch up.
-	Gap func()
+	// Gap is called for every subscription, the first too, and for what had to be
+	// dropped: what was published since then may have been heard by nobody, so the
+	// caller has to catch up from there.
+	Gap func(since time.Time)
 	Log zerolog.Logger
 }
 
 // Relay turns the PUBLISHes of a CMS into events.
 type Relay struct {
 	cfg RelayConfig
+	// quiet is how long the connection may go without an answer; tests make it small.
+	quiet time.Duration
 	// Read by status while Run counts.
 	relayed, refused atomic.Int64 // paths
 }
 
 // NewRelay returns a Relay; it does no I/O.
-func NewRelay(cfg RelayConfig) *Relay { return &Relay{cfg: cfg} }
+func NewRelay(cfg RelayConfig) *Relay { return &Relay{cfg: cfg, quiet: silence + fastsync.Beat} }
 
 // Relayed counts the paths of messages that became events since the start.
 func (r *Relay) Relayed() int64 { return r.relayed.Load() }
@@ -56,7 +63,7 @@ func (r *Relay) Refused() int64 { return r.refused.Load() }
 func (r *Relay) Run(ctx context.Context) error {
 	inbox := make(chan []fastsync.Event)
 	done := make(chan struct{})
-	box := &held{}
+	box := &held{good: time.Now()} // what was published earlier is the caller's
 	defer r.lastWords(ctx, box)
 	go func() { defer close(done); r.forward(ctx, inbox, box) }()
 	defer func() { close(inbox); <-done }()
@@ -84,7 +91,18 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // held are events that the publisher has not taken yet. The receiving loop
 // alone uses it; what forward could not hand over is back in it at the end.
-type held struct{ events, returned []fastsync.Event }
+type held struct {
+	events, returned []fastsync.Event
+	// All that was published before good was heard; since is what that was when the
+	// oldest of events came.
+	good, since time.Time
+}
+
+// said is what the connection said, and with it the present good.
+type said struct {
+	what any
+	good time.Time
+}
 
 // lastWait is how long events may take to reach Redis after the end.
 const lastWait = 2 * time.Second
@@ -125,16 +143,17 @@ func (r *Relay) forward(ctx context.Context, inbox <-chan []fastsync.Event, box 
 func (r *Relay) listen(ctx context.Context, inbox chan<- []fastsync.Event, box *held, subscribed *bool) error {
 	ps := r.cfg.Redis.Subscribe(ctx)
 	defer func() { _ = ps.Close() }()
+	asked := time.Now()
 	// Where this fails go-redis connects anew at once, and asks for those channels
 	// alone that it knew before: it would hear nothing, and find nothing amiss.
 	if err := ps.Subscribe(ctx, r.cfg.Channel); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
-	received := make(chan any)
+	received := make(chan said)
 	failed := make(chan error, 1)
 	stop, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go receive(stop, ps, received, failed)
+	go r.receive(stop, hearing{ps, asked}, received, failed)
 	defer func() { cancel(); _ = ps.Close(); <-failed }()
 	for {
 		var out chan<- []fastsync.Event
@@ -155,51 +174,73 @@ func (r *Relay) listen(ctx context.Context, inbox chan<- []fastsync.Event, box *
 	}
 }
 
-func (r *Relay) take(got any, box *held, subscribed *bool) {
-	switch m := got.(type) {
+func (r *Relay) take(got said, box *held, subscribed *bool) {
+	switch m := got.what.(type) {
 	case *redis.Subscription:
 		if *subscribed {
 			r.cfg.Log.Warn().Str("channel", r.cfg.Channel).Msg("the relay was away; what was published meanwhile is looked for")
 		}
 		*subscribed = true
-		r.cfg.Gap()
+		r.cfg.Gap(box.good.Add(-margin))
 	case *redis.Message:
+		if len(box.events) == 0 {
+			box.since = box.good
+		}
 		box.events = append(box.events, r.read(m.Payload)...)
 		if len(box.events) > maxHeld {
 			r.cfg.Log.Warn().Int("events", len(box.events)).Msg("too many relayed events wait for redis; catching up instead")
 			box.events = nil
-			r.cfg.Gap()
+			r.cfg.Gap(box.since.Add(-margin))
 		}
 	}
+	box.good = got.good
+}
+
+// hearing is a connection that was asked for something then, and has not answered;
+// zero for nothing.
+type hearing struct {
+	*redis.PubSub
+	asked time.Time
 }
 
 // receive reads in its own goroutine and ends with one value in failed.
-func receive(ctx context.Context, ps *redis.PubSub, received chan<- any, failed chan<- error) {
-	silent := 0
+//
+// Only an answer tells what was heard: all that was published before it was asked
+// for. A message may have waited in the kernel while Redis gave this connection up.
+func (r *Relay) receive(ctx context.Context, from hearing, received chan<- said, failed chan<- error) {
+	silent, good := 0, time.Time{}
 	for {
-		got, err := ps.ReceiveTimeout(ctx, fastsync.BeatWithin(silence+fastsync.Beat))
+		got, err := from.ReceiveTimeout(ctx, fastsync.BeatWithin(r.quiet))
 		var timeout net.Error
 		switch {
 		case err == nil:
 			silent = 0
+			if _, message := got.(*redis.Message); !message && !from.asked.IsZero() {
+				good, from.asked = from.asked, time.Time{}
+			}
+			select {
+			case received <- said{got, good}:
+			case <-ctx.Done():
+				failed <- ctx.Err()
+				return
+			}
 		case errors.As(err, &timeout) && timeout.Timeout():
 			if silent++; silent >= 2 {
 				failed <- fmt.Errorf("no answer to a ping for %s", silence)
 				return
 			}
-			if err := ps.Ping(ctx); err != nil {
-				failed <- fmt.Errorf("ping: %w", err)
-				return
-			}
-			continue
 		default:
 			failed <- fmt.Errorf("receive: %w", err)
 			return
 		}
-		select {
-		case received <- got:
-		case <-ctx.Done():
-			failed <- ctx.Err()
+		if silent == 0 && (!from.asked.IsZero() || time.Since(good) < r.quiet) {
+			continue
+		}
+		if from.asked.IsZero() { // else the first answer is to the first question
+			from.asked = time.Now()
+		}
+		if err := from.Ping(ctx); err != nil {
+			failed <- fmt.Errorf("ping: %w", err)
 			return
 		}
 	}

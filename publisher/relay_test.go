@@ -61,12 +61,12 @@ func (s *sink) paths() (list []string) {
 }
 
 // relaying runs a relay until the test or its stop ends it.
-func relaying(t *testing.T, client *redis.Client, to *sink, source string) (gaps chan struct{}, r *Relay, stop func()) {
+func relaying(t *testing.T, client *redis.Client, to *sink, source string) (gaps chan time.Time, r *Relay, stop func()) {
 	t.Helper()
-	gaps = make(chan struct{}, 100)
+	gaps = make(chan time.Time, 100)
 	r = NewRelay(RelayConfig{
 		Redis: client, Channel: "new_files", Source: source, Publisher: to, Log: zerolog.Nop(),
-		Gap: func() { gaps <- struct{}{} },
+		Gap: func(since time.Time) { gaps <- since },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -133,18 +133,59 @@ func TestEveryMessageBecomesEventsAndARefusedOneHarmsNoOther(t *testing.T) {
 func TestALostSubscriptionIsAGapAndHeals(t *testing.T) {
 	client, to := startRedis(t), &sink{}
 	gaps, _, _ := relaying(t, client, to, t.TempDir())
+	listened := time.Now()
+	say(t, client, "before") // tells nothing of what was published before it
+	eventually(t, "a message", func() bool { return len(to.paths()) == 1 })
 	if n, err := client.ClientKillByFilter(context.Background(), "TYPE", "pubsub").Result(); err != nil || n != 1 {
 		t.Fatalf("killed %d connections: %v", n, err)
 	}
-	<-gaps
+	if since := <-gaps; !since.Before(listened.Add(-margin)) {
+		t.Errorf("the gap begins at %s; after %s the connection was never proved", since, listened)
+	}
 	say(t, client, "after")
-	eventually(t, "the next message", func() bool { return len(to.paths()) == 1 })
+	eventually(t, "the next message", func() bool { return len(to.paths()) == 2 })
+}
+
+// What answers tell, in silence and amid messages: all that was published before they
+// were asked for was heard.
+func TestAnswersTellUpToWhenAllWasHeard(t *testing.T) {
+	client := startRedis(t)
+	r := NewRelay(RelayConfig{Redis: client, Log: zerolog.Nop()})
+	r.quiet = 200 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	begun := time.Now()
+	ps := client.Subscribe(ctx, "new_files")
+	received, failed := make(chan said), make(chan error, 1)
+	go r.receive(ctx, hearing{ps, begun}, received, failed)
+	defer func() { cancel(); _ = ps.Close(); <-failed }()
+	first := <-received
+	if _, ok := first.what.(*redis.Subscription); !ok || !first.good.Equal(begun) {
+		t.Fatalf("first it said %v, good until %s", first.what, first.good)
+	}
+	good := first.good
+	for range 2 {
+		got := <-received
+		if _, ok := got.what.(*redis.Pong); !ok || got.good.Before(good.Add(r.quiet)) || got.good.After(time.Now()) {
+			t.Fatalf("in silence it said %v, good until %s", got.what, got.good)
+		}
+		good = got.good
+	}
+	for end := time.Now().Add(10 * time.Second); ; {
+		say(t, client, "x")
+		got := <-received
+		if _, ok := got.what.(*redis.Message); ok && got.good.After(good) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("messages keep it from asking")
+		}
+	}
 }
 
 func TestAPublisherThatIsStuckNeverStopsTheRelayFromReceiving(t *testing.T) {
 	client, to := startRedis(t), &sink{block: true}
 	gaps, r, _ := relaying(t, client, to, t.TempDir())
-	ctx := context.Background()
+	begun, ctx := time.Now(), context.Background()
 	pipe := client.Pipeline()
 	for range maxHeld + 10 {
 		pipe.Publish(ctx, "new_files", "x")
@@ -154,7 +195,10 @@ func TestAPublisherThatIsStuckNeverStopsTheRelayFromReceiving(t *testing.T) {
 	}
 	eventually(t, "all received", func() bool { return r.Relayed() == maxHeld+10 })
 	select {
-	case <-gaps: // what is beyond the bound is looked for instead
+	case since := <-gaps: // what is beyond the bound is looked for instead
+		if since.After(begun) {
+			t.Errorf("the gap begins at %s, the oldest that was dropped came after %s", since, begun)
+		}
 	case <-time.After(10 * time.Second):
 		t.Error("more than the bound was held without a gap")
 	}

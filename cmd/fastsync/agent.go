@@ -59,14 +59,16 @@ func (s *service) runAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gaps := make(chan struct{}, 1)
+	gaps := make(chan time.Time, 1)
 	relay := publisher.NewRelay(publisher.RelayConfig{
 		Redis: s.redis, Channel: s.cfg.Channel, Source: s.cfg.Source, Publisher: pub, Log: s.log,
-		Gap: func() {
+		Gap: func(since time.Time) { // of one goroutine
 			select {
-			case gaps <- struct{}{}:
-			default: // one is asked for already
+			case waits := <-gaps:
+				since = earlier(since, waits)
+			default:
 			}
+			gaps <- since
 		},
 	})
 	g, ctx := errgroup.WithContext(ctx)

@@ -24,6 +24,8 @@ type catching struct {
 	since time.Time
 	owed  bool // one runs, or is to run
 	due   bool // one is to run now
+	// gap is when the oldest gap began that the next one is to look for; zero for none.
+	gap time.Time
 	// begun is when the one that runs did, zero while none does; ended when one did well.
 	begun, ended time.Time
 	done         chan error
@@ -31,7 +33,7 @@ type catching struct {
 
 // checkpoints catches up from the last checkpoint at start and at each gap,
 // and moves the checkpoint on as the watcher's events reach Redis.
-func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, gaps <-chan struct{}) error {
+func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, gaps <-chan time.Time) error {
 	since, err := s.lastCheckpoint(ctx, keys)
 	if err != nil {
 		return nil // only the end of ctx stops it
@@ -55,8 +57,8 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, 
 			ready, patience = nil, time.After(relayWait)
 		case <-patience:
 			heard = true // it catches up once more when the relay listens
-		case <-gaps: // the relay listens
-			heard, c.owed, c.due = true, true, true
+		case gap := <-gaps: // the relay listens
+			heard, c.due, c.gap = true, true, earlier(gap, c.gap)
 		case err := <-c.done:
 			s.caughtUp(ctx, a, c, err)
 		case <-time.After(beat):
@@ -67,8 +69,8 @@ func (s *service) checkpoints(ctx context.Context, keys fastsync.Keys, a parts, 
 
 // start begins a catch-up.
 func (c *catching) start(ctx context.Context, a parts) {
-	c.due, c.begun = false, time.Now()
-	since := c.since
+	since := earlier(c.since, c.gap)
+	c.since, c.gap, c.owed, c.due, c.begun = since, time.Time{}, true, false, time.Now()
 	go func() { c.done <- a.watcher.CatchUp(ctx, since) }()
 }
 
@@ -94,7 +96,6 @@ func (s *service) caughtUp(ctx context.Context, a parts, c *catching, err error)
 		c.since = begun // else the watcher's checkpoint says, which waits for open files
 	}
 	c.moveOn(a.watcher.Status())
-	c.owed = c.due // by a gap that came meanwhile
 }
 
 // moveOn moves the checkpoint to the watcher's, which has none while it is off.
@@ -104,11 +105,19 @@ func (c *catching) moveOn(watch watcher.Status) {
 	}
 }
 
+// earlier is the earlier of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // tell writes how things are, and returns when to do so again.
 func (s *service) tell(ctx context.Context, keys fastsync.Keys, a parts, c *catching) time.Duration {
 	watch, fault := a.watcher.Status(), a.publisher.Fault()
 	c.moveOn(watch)
-	s.beat(ctx, keys, c.since, agentState{
+	s.beat(ctx, keys, earlier(c.since, c.gap), agentState{
 		Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: a.relay.Relayed(), Refused: a.relay.Refused(),
 		Version: ownVersion(), CaughtUp: c.ended, Chosen: s.chosen(watch.Fallback), RedisFault: fault,
 	})

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,22 +28,38 @@ type agentRig struct {
 	s     *service
 	keys  fastsync.Keys
 	redis *redis.Client
-	gaps  chan struct{}
+	gaps  chan time.Time
 	root  string
 	takes chan struct{} // closed once Redis takes events
 	asked atomic.Int64  // how often it was to
 
 	mu    sync.Mutex
 	paths []string
+	log   bytes.Buffer
 }
 
 func newAgentRig(t *testing.T) *agentRig {
 	client := redistest.Client(t, redistest.Start(t))
-	r := &agentRig{t: t, keys: fastsync.NewKeys("media"), redis: client, gaps: make(chan struct{}, 1), takes: make(chan struct{}), root: t.TempDir()}
+	r := &agentRig{t: t, keys: fastsync.NewKeys("media"), redis: client, gaps: make(chan time.Time, 1), takes: make(chan struct{}), root: t.TempDir()}
 	r.s = &service{cfg: config{Source: r.root, Name: "media", Watch: "off"}, log: zerolog.Nop(), redis: client}
 	return r
 }
 
+// Write takes the watcher's log.
+func (r *agentRig) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.Write(line)
+}
+
+// caughtUpSince tells whether a catch-up that began there has ended.
+func (r *agentRig) caughtUpSince(at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Contains(r.log.String(), `"since":"`+at.Format(time.RFC3339)+`"`)
+}
+
+// Publish takes events, or waits for the end.
 func (r *agentRig) Publish(ctx context.Context, events ...fastsync.Event) error {
 	r.asked.Add(1)
 	select {
@@ -72,7 +90,7 @@ func (r *agentRig) count(path string) (n int) {
 // start runs it until stop; its watcher is never ready where that is not to watch.
 func (r *agentRig) start(watch bool) (stop func()) {
 	r.t.Helper()
-	w, err := watcher.New(watcher.Config{Root: r.root, Publisher: r, Mode: watcher.Off, Log: zerolog.Nop()})
+	w, err := watcher.New(watcher.Config{Root: r.root, Publisher: r, Mode: watcher.Off, Log: zerolog.New(r)})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -131,7 +149,7 @@ func TestTheAgentSaysThatItLivesWhileItCatchesUp(t *testing.T) {
 	since := time.Now().Add(-time.Hour).Round(0)
 	r.store(since)
 	r.write("f")
-	r.gaps <- struct{}{} // the relay listens
+	r.gaps <- time.Now() // the relay listens
 	stop := r.start(true)
 	first := time.Time{}
 	r.eventually("a catch-up waits for redis", func() bool { return r.asked.Load() == 1 })
@@ -141,7 +159,7 @@ func TestTheAgentSaysThatItLivesWhileItCatchesUp(t *testing.T) {
 		t.Errorf("the checkpoint is %s, what is owed begins at %s; caught up %s", at, since, r.state().CaughtUp)
 	}
 	stop()
-	r.gaps <- struct{}{}
+	r.gaps <- time.Now()
 	r.start(true)
 	close(r.takes)
 	r.eventually("the checkpoint moves on", func() bool { return r.stored().After(since) && !r.state().CaughtUp.IsZero() })
@@ -164,16 +182,34 @@ func TestAFirstStartThatDiesLeavesItsCheckpoint(t *testing.T) {
 	}
 }
 
-// A gap that comes while a catch-up runs has another one follow.
+// A gap that comes while a catch-up runs has another one follow, from where the gap
+// began. The checkpoint in Redis is there at once: the agent may die.
 func TestAGapDuringACatchUpIsLookedForAfterwards(t *testing.T) {
 	r := newAgentRig(t)
 	r.store(time.Now().Add(-time.Hour))
 	r.write("f")
-	r.gaps <- struct{}{}
+	r.gaps <- time.Now()
 	r.start(true)
 	r.eventually("a catch-up waits for redis", func() bool { return r.asked.Load() == 1 })
-	r.gaps <- struct{}{}
-	r.eventually("the second gap is heard", func() bool { return len(r.gaps) == 0 })
+	gap := time.Now().Add(-2 * time.Hour).Truncate(time.Second)
+	r.gaps <- gap
+	r.eventually("the checkpoint is where the gap began", func() bool { return r.stored().Equal(gap) })
 	close(r.takes)
-	r.eventually("two catch-ups", func() bool { return r.count("f") == 2 })
+	r.eventually("it is looked for", func() bool { return r.caughtUpSince(gap) })
+	r.eventually("the checkpoint moves on", func() bool { return r.stored().After(gap) })
+	if n := r.count("f"); n != 2 {
+		t.Errorf("f was published %d times", n)
+	}
+}
+
+// The relay may notice late that it hears nothing, when the checkpoint is already later.
+func TestAGapIsLookedForFromWhereItBegan(t *testing.T) {
+	r := newAgentRig(t)
+	close(r.takes)
+	r.gaps <- time.Now()
+	r.start(true)
+	r.eventually("the first catch-up", func() bool { return !r.state().CaughtUp.IsZero() })
+	gap := time.Now().Add(-2 * time.Hour).Truncate(time.Second)
+	r.gaps <- gap
+	r.eventually("another one", func() bool { return r.caughtUpSince(gap) })
 }

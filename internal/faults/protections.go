@@ -5,7 +5,7 @@ import "slices"
 // What more than one fault is without.
 var (
 	// heard: where the relay was away, a catch-up follows.
-	heard = patch{"publisher/relay.go", "\t\t*subscribed = true\n\t\tr.cfg.Gap()", "\t\tif !*subscribed {\n\t\t\tr.cfg.Gap()\n\t\t}\n\t\t*subscribed = true"}
+	heard = patch{"publisher/relay.go", "\t\t*subscribed = true\n\t\tr.cfg.Gap(box.good.Add(-margin))", "\t\tif !*subscribed {\n\t\t\tr.cfg.Gap(box.good)\n\t\t}\n\t\t*subscribed = true"}
 	// kept: what Redis does not take is held and tried again, and looked for once
 	// more after the relay was away with it.
 	kept = []patch{
