@@ -56,11 +56,11 @@ func (l *loop) takeDir(c change) {
 		l.put(c.path, fastsync.Tree) // the files in it that are open tell when they are closed
 	case l.fan != nil && c.what&made != 0:
 		l.born(c.path, time.Now())
-		l.putMade(c.path)
+		l.putMade(c.path, l.good)
 	case l.fan != nil, l.tree.knows(c.path) && c.what&made == 0:
 		l.put(c.path, fastsync.Entry) // it has another mode or owner
 	default:
 		l.born(c.path, time.Now())
-		l.enter(c.path)
+		l.enter(c.path, l.good)
 	}
 }

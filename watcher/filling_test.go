@@ -57,7 +57,7 @@ func TestWhatIsListedAnewIsNotFolded(t *testing.T) {
 	g.born("d", now)
 	g.w.blind.add("d")
 	for i := range many {
-		g.putMade(fmt.Sprintf("d/%d", i))
+		g.putMade(fmt.Sprintf("d/%d", i), g.good)
 	}
 	g.fold(now)
 	if len(g.ready) != many {

@@ -73,14 +73,16 @@ func newGatherer(w *Watcher, running *sync.WaitGroup) gatherer {
 
 // touch notes a change of a regular file. The first one probes at once, later
 // ones within a millisecond, so that a fast writer does not cost a probe a write.
-func (g *gatherer) touch(p string) {
+func (g *gatherer) touch(p string) { g.touchSince(p, g.good) }
+
+func (g *gatherer) touchSince(p string, since time.Time) {
 	now := time.Now()
 	q := g.probing[p]
 	if q == nil {
-		g.start(p, g.good)
+		g.start(p, since)
 		return
 	}
-	if q.at, q.since = now, g.good; q.told {
+	if q.at, q.since = now, since; q.told {
 		return
 	}
 	q.pause = time.Millisecond
@@ -155,7 +157,7 @@ func (g *gatherer) drop(p string) { delete(g.probing, p) }
 
 // follow probes a file that is part of a tree being published: only one that
 // is open needs an event of its own.
-func (g *gatherer) follow(p string) {
+func (g *gatherer) follow(p string, since time.Time) {
 	if g.probing[p] != nil {
 		return
 	}
@@ -164,7 +166,7 @@ func (g *gatherer) follow(p string) {
 		return
 	}
 	now := time.Now()
-	q := &pending{at: now, since: g.good, pause: time.Millisecond, quiet: state == lease.Unknown}
+	q := &pending{at: now, since: since, pause: time.Millisecond, quiet: state == lease.Unknown}
 	switch {
 	case !g.hold(p, q):
 	case q.quiet:

@@ -106,7 +106,7 @@ func TestADirectoryThatCannotBeListedNowIsWatchedAndPublishedLater(t *testing.T)
 	l.tree.kernel = kernel
 	lack := descriptors(t)
 	lack(true)
-	l.enter("d")
+	l.enter("d", l.good)
 	l.tick(t.Context(), time.Now(), false)
 	lack(false)
 	if len(l.ready) > 0 || l.more() != nil {

@@ -226,8 +226,9 @@ func (l *loop) take(c change) {
 
 // enter watches a directory that is new by its name and publishes what is
 // there already. Its files that are still open follow when they are closed.
-func (l *loop) enter(dir string) {
-	l.tree.add(&walk{dir: dir, file: l.follow}, dir)
+// Nobody was told of it before since.
+func (l *loop) enter(dir string, since time.Time) {
+	l.tree.add(&walk{began: since, dir: dir, file: func(p string) { l.follow(p, since) }}, dir)
 	l.step() // most are done by this
 }
 
@@ -237,9 +238,9 @@ func (l *loop) step() {
 	switch k := l.tree.step(); {
 	case k == nil || k.dir == "":
 	case k.any:
-		l.put(k.dir, fastsync.Tree)
+		l.putSince(k.dir, fastsync.Tree, k.began)
 	default:
-		l.putMade(k.dir)
+		l.putMade(k.dir, k.began)
 	}
 }
 

@@ -57,8 +57,8 @@ func (g *gatherer) putSince(p string, scope fastsync.Scope, since time.Time) {
 
 // putMade makes the event of an empty directory ready that was made just now. What
 // comes into it is told.
-func (g *gatherer) putMade(dir string) {
-	g.put(dir, fastsync.Entry)
+func (g *gatherer) putMade(dir string, since time.Time) {
+	g.putSince(dir, fastsync.Entry, since)
 	if r, ok := g.ready[dir]; ok && g.w.blind.made(dir) {
 		r.relisted = true
 		g.ready[dir] = r

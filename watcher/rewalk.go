@@ -26,6 +26,7 @@ func newSnapshot() *snapshot { return &snapshot{since: time.Now().Add(-margin)} 
 // rewalk is what a walk of the directories without a watch found.
 type rewalk struct {
 	began   time.Time
+	since   time.Time         // what it found is no older: the walk before began then
 	sums    map[string]uint64 // of every directory that was listed
 	changed []string
 	gone    []string
@@ -52,10 +53,14 @@ func (l *loop) rewalk(ctx context.Context) {
 }
 
 func (w *Watcher) rewalk(ctx context.Context, walk map[string]snapshot, known map[string]map[string]struct{}) rewalk {
-	r := rewalk{began: time.Now(), sums: map[string]uint64{}}
+	now := time.Now()
+	r := rewalk{began: now, since: now, sums: map[string]uint64{}}
 	for dir, before := range walk {
 		if ctx.Err() != nil {
 			return r
+		}
+		if before.since.Before(r.since) {
+			r.since = before.since
 		}
 		w.relist(dir, before, known[dir], &r)
 	}
@@ -118,18 +123,18 @@ func (l *loop) merge(r rewalk) {
 	}
 	for _, dir := range r.changed {
 		l.w.blind.add(dir)
-		l.put(dir, fastsync.Listing)
+		l.putSince(dir, fastsync.Listing, r.since)
 	}
 	for _, dir := range r.gone {
 		l.tree.forget(dir)
-		l.put(dir, fastsync.Entry)
+		l.putSince(dir, fastsync.Entry, r.since)
 	}
 	for _, dir := range r.fresh {
 		if !l.tree.knows(dir) {
-			l.enter(dir)
+			l.enter(dir, r.since)
 		}
 	}
 	for _, p := range r.open {
-		l.touch(p)
+		l.touchSince(p, r.since)
 	}
 }

@@ -45,7 +45,7 @@ type tree struct {
 // walk watches a directory and all below it, each before it is listed, so that
 // nothing slips in between.
 type walk struct {
-	began time.Time
+	began time.Time // no earlier than this is what it is for
 	// dir is published when all below it is watched; empty where a catch-up follows.
 	dir  string
 	any  bool     // dir was not empty
@@ -78,7 +78,6 @@ func (t *tree) forget(dir string) {
 // add begins a walk of what is below dir now; step does it.
 func (t *tree) add(k *walk, dir string) {
 	t.forget(dir)
-	k.began = time.Now()
 	if !t.w.cfg.Excluded(dir, true) {
 		k.todo = []string{t.w.abs(dir)}
 	}
@@ -90,7 +89,7 @@ func (t *tree) add(k *walk, dir string) {
 func (t *tree) addRoot() time.Time {
 	oldest := t.walking(time.Now())
 	t.walks = nil
-	t.add(&walk{}, fastsync.Root)
+	t.add(&walk{began: time.Now()}, fastsync.Root)
 	return oldest
 }
 

@@ -226,8 +226,8 @@ func TestWalkOfAParentAfterItsChild(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l.enter("a/x")
-	l.enter("a")
+	l.enter("a/x", l.good)
+	l.enter("a", l.good)
 	l.tree.forget("a")
 	if l.tree.knows("a/x") {
 		t.Error("a/x is left when a is forgotten")

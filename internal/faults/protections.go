@@ -136,7 +136,7 @@ var protections = map[string][]patch{
 	"source emptied at once": full,
 	"directories renamed while they are walked": {
 		{"watcher/change.go", "l.put(c.path, fastsync.Tree) // the files in it that are open tell when they are closed", "l.put(c.path, fastsync.Entry)"},
-		{"watcher/loop.go", "\t\tl.put(k.dir, fastsync.Tree)", "\t\tl.put(k.dir, fastsync.Entry)"},
+		{"watcher/loop.go", "\t\tl.putSince(k.dir, fastsync.Tree, k.began)", "\t\tl.putSince(k.dir, fastsync.Entry, k.began)"},
 	},
 	"a parent becomes a file, and back": {force},
 	"files vanish": append(slices.Clone(looked), same,
