@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastsync/fastsync"
@@ -94,16 +93,10 @@ func TestADirectoryThatCannotBeReadNowIsNotPassedOver(t *testing.T) {
 
 // Nor is it by a walk that watches: it comes back to it.
 func TestADirectoryThatCannotBeListedNowIsWatchedAndPublishedLater(t *testing.T) {
-	l := still(t, newFake())
-	if err := os.MkdirAll(filepath.Join(l.w.cfg.Root, "d/sub"), 0o700); err != nil {
+	l := idle(t)
+	if err := os.MkdirAll(l.w.abs("d/sub"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := fsnotify.NewWatcher()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kernel.Close()
-	l.tree.kernel = kernel
 	lack := descriptors(t)
 	lack(true)
 	l.enter("d", l.good)

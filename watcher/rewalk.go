@@ -32,6 +32,7 @@ type rewalk struct {
 	gone    []string
 	fresh   []string // directories that nobody knew
 	open    []string // files that are being written
+	scarce  bool     // some could not be listed for want of descriptors
 }
 
 // rewalk looks at the directories without a watch in a goroutine of its own,
@@ -76,7 +77,9 @@ func (w *Watcher) relist(dir string, before snapshot, known map[string]struct{},
 	}
 	entries, err := os.ReadDir(w.abs(dir))
 	if err != nil {
-		return // as good as unchanged; the tree has told about the missing right
+		// As good as unchanged; the tree has told about the missing right.
+		r.scarce = r.scarce || lease.Exhausted(err)
+		return
 	}
 	sum, newest := fnv.New64a(), ctime(self)
 	note := func(name string, info os.FileInfo) {
@@ -116,6 +119,9 @@ func (w *Watcher) relist(dir string, before snapshot, known map[string]struct{},
 func (l *loop) merge(r rewalk) {
 	l.rewalking = false
 	l.walked = r.began
+	if r.scarce {
+		l.demand(r.since) // which is tried until there are descriptors
+	}
 	for dir, sum := range r.sums {
 		if s := l.tree.bare[dir]; s != nil {
 			s.sum, s.since = sum, r.began.Add(-margin)

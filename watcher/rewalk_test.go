@@ -43,3 +43,20 @@ func TestWhatARewalkFindsIsAsOldAsTheWalkBefore(t *testing.T) {
 		}
 	}
 }
+
+// What it could not look at for want of descriptors is looked for by a catch-up: it may
+// have its watch by now, and be walked no more.
+func TestWhatARewalkCannotListNowIsLookedFor(t *testing.T) {
+	l := idle(t)
+	if err := os.Mkdir(l.w.abs("d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := snapshot{sum: 1, since: time.Now().Add(-time.Hour)}
+	lack := descriptors(t)
+	lack(true)
+	found := l.w.rewalk(t.Context(), map[string]snapshot{"d": before}, nil)
+	lack(false)
+	if l.merge(found); l.again == nil || !l.again.Equal(before.since) {
+		t.Errorf("a catch-up is asked for since %v, want %s", l.again, before.since)
+	}
+}
