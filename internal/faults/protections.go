@@ -162,7 +162,7 @@ var protections = map[string][]patch{
 	},
 	"few file descriptors": {
 		{"rsyncer/survey.go", "case lease.Exhausted(err):\n\t\treturn err", "case lease.Exhausted(err):\n\t\treturn nil"},
-		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= wait:", "case true:"},
+		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= wait:", "case time.Since(begun) >= 0:"},
 		{"watcher/tree.go", "if t.lack(err) {", "if t.lack(err) && false {"},
 		{"watcher/catchup.go", "in.abs == c.w.cfg.Root, lease.Exhausted(err):", "in.abs == c.w.cfg.Root, false && lease.Exhausted(err):"},
 	},
