@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,35 @@ func overflow(ctx context.Context, r *rig) error {
 	return nil
 }
 
+// pinch leaves fastsync few descriptors or none, now more and now less.
+func pinch(ctx context.Context, r *rig) error {
+	from := len(r.said())
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if err := errors.Join(r.limitFiles(r.bounds().files-6+r.rng.IntN(12)), lab.Pause(ctx, 100*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	n := bytes.Count(r.said()[from:], []byte("too many open files"))
+	if r.count("told of too few", n); n == 0 {
+		return errors.New("fastsync had all the descriptors that it wanted")
+	}
+	return nil
+}
+
+// limitFiles sets the soft limit of fastsync's descriptors.
+func (r *rig) limitFiles(n int) error {
+	for _, p := range r.processes() {
+		if p.Kind != filepath.Base(r.binary) {
+			continue
+		}
+		limit := unix.Rlimit{Cur: uint64(n), Max: 4096}
+		if err := unix.Prlimit(p.PID, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+			return fmt.Errorf("limit the descriptors of fastsync: %w", err)
+		}
+	}
+	return nil
+}
+
 var kernelFaults = []fault{
 	{
 		name: "inotify's queue overflows", promised: "20,000 files whole 10 s after SIGCONT, in a tree of 100,000", alone: true,
@@ -111,8 +141,9 @@ var kernelFaults = []fault{
 	},
 	{
 		name: "few file descriptors", promised: "slower, and that is all",
-		set:  func(r *rig) { sure(r); r.command = []string{"prlimit", "--nofile=64:64"} },
-		harm: func(ctx context.Context, r *rig) error { return lab.Pause(ctx, 10*time.Second) },
+		set:  func(r *rig) { sure(r); r.watch = "fsnotify" }, // which opens each directory
+		harm: pinch, settles: time.Minute,
+		heal: func(_ context.Context, r *rig) error { return r.limitFiles(1024) },
 	},
 	{
 		name: "the state directory's disk is full", promised: "shown; heals",

@@ -164,6 +164,8 @@ var protections = map[string][]patch{
 		{"rsyncer/survey.go", "case lease.Exhausted(err):\n\t\treturn err", "case lease.Exhausted(err):\n\t\treturn nil"},
 		{"watcher/list.go", "case !lease.Exhausted(err), time.Since(begun) >= wait:", "case time.Since(begun) >= 0:"},
 		{"watcher/tree.go", "if t.lack(err) {", "if t.lack(err) && false {"},
+		{"internal/readlock/file_linux.go", "if !lease.Exhausted(err) {", "if true {"},
+		{"rsyncer/whole.go", "|| lease.Exhausted(err)", "|| err == nil && false"},
 		{"watcher/catchup.go", "in.abs == c.w.cfg.Root, lease.Exhausted(err):", "in.abs == c.w.cfg.Root, false && lease.Exhausted(err):"},
 	},
 	"the state directory's disk is full": slices.Concat(compared, kept),
