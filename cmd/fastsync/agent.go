@@ -25,6 +25,10 @@ type agentState struct {
 	Version   string         `json:"version"`
 	// CaughtUp is when the last catch-up of this process ended.
 	CaughtUp time.Time `json:"caught_up,omitzero"`
+	// CatchingUp is when the one began that runs; zero while none does.
+	CatchingUp time.Time `json:"catching_up,omitzero"`
+	// CatchUpFault says why the last one failed, which is tried again.
+	CatchUpFault string `json:"catch_up_fault,omitempty"`
 	// Chosen says why the watch mode is what it is.
 	Chosen string `json:"chosen"`
 	// RedisFault says why Redis takes no events; empty while it does.

@@ -28,6 +28,7 @@ type catching struct {
 	gap time.Time
 	// begun is when the one that runs did, zero while none does; ended when one did well.
 	begun, ended time.Time
+	fault        string // why the last one failed
 	done         chan error
 }
 
@@ -87,11 +88,12 @@ func (s *service) caughtUp(ctx context.Context, a parts, c *catching, err error)
 	c.begun = time.Time{}
 	if err != nil {
 		if ctx.Err() == nil {
+			c.fault = err.Error()
 			s.log.Error().Err(err).Msg("could not catch up; trying again")
 		}
 		return
 	}
-	c.owed, c.ended = false, time.Now()
+	c.owed, c.ended, c.fault = false, time.Now(), ""
 	if s.cfg.Watch == "off" {
 		c.since = begun // else the watcher's checkpoint says, which waits for open files
 	}
@@ -119,7 +121,7 @@ func (s *service) tell(ctx context.Context, keys fastsync.Keys, a parts, c *catc
 	c.moveOn(watch)
 	s.beat(ctx, keys, earlier(c.since, c.gap), agentState{
 		Heartbeat: time.Now(), Source: s.cfg.Source, Watch: watch, Relayed: a.relay.Relayed(), Refused: a.relay.Refused(),
-		Version: ownVersion(), CaughtUp: c.ended, Chosen: s.chosen(watch.Fallback), RedisFault: fault,
+		Version: ownVersion(), CaughtUp: c.ended, CatchingUp: c.begun, CatchUpFault: c.fault, Chosen: s.chosen(watch.Fallback), RedisFault: fault,
 	})
 	if c.owed || fault != "" {
 		return owedBeat

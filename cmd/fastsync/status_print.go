@@ -33,7 +33,14 @@ func printAgent(p func(string, ...any), st status, now time.Time) {
 	} else {
 		p("agent     %s: watch %s, %s, %d published paths relayed, %d refused; fastsync %s", a.Source, a.Watch.Mode, watched(a.Watch), a.Relayed, a.Refused, a.Version)
 	}
-	p("          %s; last catch-up %s", a.Chosen, ago(now, a.CaughtUp))
+	catchUp := "last catch-up " + ago(now, a.CaughtUp)
+	if !a.CatchingUp.IsZero() {
+		catchUp = "a catch-up began " + ago(now, a.CatchingUp)
+	}
+	p("          %s; %s", a.Chosen, catchUp)
+	if a.CatchUpFault != "" {
+		p("          the last catch-up failed and is tried again: %s", a.CatchUpFault)
+	}
 	if a.Watch.RootError != "" {
 		p("          %s", a.Watch.RootError)
 	}
@@ -116,6 +123,8 @@ func verdict(st status, now time.Time) string {
 		wrong = append(wrong, "the agent is gone")
 	case a.Watch.RootError != "":
 		wrong = append(wrong, "the root is gone")
+	case a.CatchUpFault != "":
+		wrong = append(wrong, "the agent cannot catch up")
 	}
 	busy := 0
 	for _, t := range st.Targets {
