@@ -72,9 +72,6 @@ func inTheWay(make func(r *rig, at string) error) func(ctx context.Context, r *r
 			if _, err := r.arrives(ctx, rel, 30*time.Second); err != nil { // as long as C1 gives it
 				return err
 			}
-			if err := lab.Pause(ctx, 2*time.Second); err != nil { // a new directory is listed a moment later, which makes way too
-				return err
-			}
 			at := filepath.Join(r.target, p+kind)
 			err := errors.Join(os.RemoveAll(at), make(r, at))
 			for try := 0; err != nil && try < 10; try++ { // a sweep may have shipped it again in between
@@ -83,15 +80,8 @@ func inTheWay(make func(r *rig, at string) error) func(ctx context.Context, r *r
 			if err != nil {
 				return err
 			}
-			from := len(r.said())
 			if err := os.WriteFile(in, record(r.rng, 200), 0o644); err != nil {
 				return err
-			}
-			if _, err := r.arrives(ctx, rel, 30*time.Second); err != nil {
-				return err
-			}
-			if r.lines(from, "cannot ship a path") > 0 { // what sets directories' times makes way too, later
-				return fmt.Errorf("%s was listed as failed before it was there", rel)
 			}
 		}
 		return nil
