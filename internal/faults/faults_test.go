@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fastsync/fastsync/internal/lab"
 )
 
 func TestMain(m *testing.M) {
@@ -266,5 +268,16 @@ func TestTableKeepsTheRowsOfOtherFaults(t *testing.T) {
 	}
 	if err := write(os.DevNull, report{}); err == nil {
 		t.Error("a file without the marks is taken")
+	}
+}
+
+// Where a fastsync of the host's own keeps its state nothing is written: its status
+// would be asked of the rig's Redis.
+func TestFaultsKeepToTheirFolder(t *testing.T) {
+	for _, managed := range []bool{false, true} {
+		r := &rig{managed: managed, near: true, state: "/rig/state", redis: &lab.Redis{}}
+		if flags := strings.Join(r.flags(), " "); strings.Count(flags, "--state-dir /rig/state") != 1 {
+			t.Errorf("managed=%v: %s", managed, flags)
+		}
 	}
 }

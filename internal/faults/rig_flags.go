@@ -31,7 +31,11 @@ func (r *rig) flags() []string {
 	if watch == "" {
 		watch = "auto"
 	}
-	return append(r.url(), "--name", name, "--watch", watch, "--log-format", "json")
+	args := append(r.url(), "--name", name, "--watch", watch, "--log-format", "json")
+	if !r.managed { // else a fastsync of the host's own would be looked for at the rig's redis
+		args = append(args, "--state-dir", r.state)
+	}
+	return args
 }
 
 func (r *rig) toTarget() []string {
