@@ -83,13 +83,21 @@ func TestOpeningAgainForgetsNothing(t *testing.T) {
 	}
 }
 
-func TestEventsTrimmedUnreadAreCountedOnce(t *testing.T) {
+// trimmed is the queue of a target that has read three events; of the ten after them
+// six were trimmed unread.
+func trimmed(t *testing.T) *queue {
+	t.Helper()
 	client := startRedis(t)()
 	q := opened(t, client, "web1")
 	write(t, client, "f", 3)
 	take(t, q, ">")
 	write(t, client, "g", 10)
 	capTo(t, client, 4)
+	return q
+}
+
+func TestEventsTrimmedUnreadAreCountedOnce(t *testing.T) {
+	q := trimmed(t)
 	for i, want := range []int64{6, 0} {
 		if lost, err := q.overtaken(t.Context(), anyhow); err != nil || lost != want {
 			t.Errorf("look %d: %d events lost (%v), want %d", i+1, lost, err, want)
@@ -105,12 +113,7 @@ func TestEventsTrimmedUnreadAreCountedOnce(t *testing.T) {
 
 // Who dies before a loss is in the state leaves it to the next start.
 func TestALossThatIsNotSavedIsFoundAgain(t *testing.T) {
-	client := startRedis(t)()
-	q := opened(t, client, "web1")
-	write(t, client, "f", 3)
-	take(t, q, ">")
-	write(t, client, "g", 10)
-	capTo(t, client, 4)
+	q := trimmed(t)
 	unsaved := func(int64) bool { return false }
 	for i := range 2 {
 		if lost, err := q.overtaken(t.Context(), unsaved); err != nil || lost != 6 {

@@ -28,13 +28,18 @@ func (s *Subscriber) regroup(ctx context.Context, state *State) error {
 		return err
 	}
 	if !there && state.Target != "" {
-		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("reason", ungrouped).Msg("events may have been lost; a sweep will tell")
-		state.Gap = ungrouped
+		s.lost(state, ungrouped)
 		if err := s.queue.save(ctx, *state); err != nil {
 			return err
 		}
 	}
 	return s.queue.makeGroup(ctx)
+}
+
+// lost notes a gap in the state of the last process.
+func (s *Subscriber) lost(state *State, reason string) {
+	s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("reason", reason).Msg("events may have been lost; a sweep will tell")
+	state.Gap = reason
 }
 
 // run is the id of the Redis process, new after each restart and failover;
@@ -74,8 +79,7 @@ func (s *Subscriber) recall(ctx context.Context, state *State) error {
 		return err
 	}
 	if state.RedisRun != "" && run != state.RedisRun && state.Gap == "" {
-		s.cfg.Log.Warn().Str("target", s.cfg.Target).Str("reason", restarted).Msg("events may have been lost; a sweep will tell")
-		state.Gap = restarted
+		s.lost(state, restarted)
 	}
 	state.RedisRun = run
 	return nil

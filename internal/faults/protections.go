@@ -26,7 +26,7 @@ var (
 	// missed: a consumer group that is gone is a gap.
 	missed = []patch{
 		{"subscriber/subscriber.go", "told = told || report(ctx, gaps, ungrouped)", "told = true"},
-		{"subscriber/restart.go", "state.Gap = ungrouped", "_ = ungrouped"},
+		{"subscriber/restart.go", "s.lost(state, ungrouped)", ""},
 	}
 	// judged: a run counts by its exit code, and a path by what a second look finds.
 	judged = []patch{
